@@ -34,13 +34,15 @@ impl Page {
     }
 }
 
-/// A page for somebody who is signed in. `route` is where it is.
+/// A page for somebody who is signed in. `route` is where it is. `record` is the newest audit record from before the guardian was
+/// asked for what it shows: what has happened since then may be missing on it.
 #[must_use]
 pub fn framed(
     page: &Page,
     viewer: &Viewer,
     route: Option<&Route>,
     notice: Option<Notice>,
+    record: u64,
 ) -> String {
     let menu = html! {
         (signed_in_as(viewer))
@@ -54,13 +56,13 @@ pub fn framed(
             }
         }
     };
-    document(page, &menu, notice)
+    document(page, &menu, notice, Some(record))
 }
 
 /// A page for somebody who is not signed in.
 #[must_use]
 pub fn framed_for_strangers(page: &Page, notice: Option<Notice>) -> String {
-    document(page, &html! {}, notice)
+    document(page, &html! {}, notice, None)
 }
 
 /// Whether the page at `here` belongs to `screen` in the list of screens.
@@ -86,8 +88,8 @@ fn signed_in_as(viewer: &Viewer) -> Markup {
     }
 }
 
-fn document(page: &Page, menu: &Markup, notice: Option<Notice>) -> String {
-    let live = page.is_live.then(routes::events);
+fn document(page: &Page, menu: &Markup, notice: Option<Notice>, record: Option<u64>) -> String {
+    let live = record.filter(|_| page.is_live).map(routes::events_since);
     let markup = html! {
         (DOCTYPE)
         html lang="en" {

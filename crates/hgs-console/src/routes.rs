@@ -19,6 +19,7 @@ use hgs_admin::{
 use hgs_pki::Time;
 use hyper::Method;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::acts::{self, Act, Entered};
 use crate::assets::{self, Asset};
@@ -260,8 +261,27 @@ pub(crate) fn sign_out() -> Path {
     Path::fixed(SIGN_OUT)
 }
 
-pub(crate) fn events() -> Path {
-    Path::fixed(EVENTS)
+/// What follows the `?` where a page asks for what changes.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    /// The newest audit record that the page is sure to show.
+    pub since: Option<u64>,
+}
+
+impl Since {
+    /// What stands there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read(query: &str) -> Result<Self, AdminError> {
+        serde_urlencoded::from_str(query).map_err(AdminError::invalid)
+    }
+}
+
+pub(crate) fn events_since(record: u64) -> Path {
+    let since = Some(record);
+    Path::fixed(EVENTS).with_query(&Since { since })
 }
 
 /// Where somebody is led who is not signed in.

@@ -381,7 +381,7 @@ fn pages() -> Vec<Page> {
 #[test]
 fn names_of_others_stay_text() {
     for page in pages() {
-        let document = framed(&page, &viewer(Role::Administrator), None, None);
+        let document = framed(&page, &viewer(Role::Administrator), None, None, 7);
         let scripts = document.matches("<script").count();
         assert_eq!(scripts, 1, "{}", page.title);
         assert!(!document.contains("\" onfocus"), "{}", page.title);
@@ -395,7 +395,7 @@ fn names_of_others_stay_text() {
 #[test]
 fn pages_have_one_title_and_unique_ids() {
     for page in pages() {
-        let document = framed(&page, &viewer(Role::Administrator), None, None);
+        let document = framed(&page, &viewer(Role::Administrator), None, None, 7);
         assert_eq!(document.matches("<h1>").count(), 1, "{}", page.title);
         let mut ids: Vec<_> = document
             .split(" id=\"")
@@ -417,7 +417,7 @@ fn a_role_sees_what_it_may_do() {
     let shown = |role| {
         let viewer = viewer(role);
         let page = hosts::one(&known, &viewer, NOW);
-        framed(&page, &viewer, None, None)
+        framed(&page, &viewer, None, None, 7)
     };
     assert!(shown(Role::HostManager).contains("/hosts/node-1/revoke"));
     assert!(!shown(Role::Reviewer).contains("/hosts/node-1/revoke"));
@@ -430,6 +430,7 @@ fn a_role_sees_what_it_may_do() {
         &nobody,
         None,
         None,
+        7,
     );
     assert!(!document.contains("href=\"/hosts\""));
     let menu = |role| {
@@ -438,6 +439,7 @@ fn a_role_sees_what_it_may_do() {
             &viewer(role),
             None,
             None,
+            7,
         )
     };
     assert!(menu(Role::Reviewer).contains("href=\"/audit\""));

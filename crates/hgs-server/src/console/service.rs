@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use hgs_admin::types::EventQuery;
 use hgs_admin::{AdminError, Administration as _, Caller, ErrorCode, LastEventId};
 use hgs_console::requests::{self, Provenance, Refusal};
-use hgs_console::routes::{self, Asked, Route, Shown, Target};
+use hgs_console::routes::{self, Asked, Route, Shown, Since, Target};
 use hgs_console::sessions::{Cookie, Presented, SignedIn};
 use hgs_console::views::sign_in::Ways;
 use hgs_console::{Notice, Path, Viewer, headers, page, views};
@@ -267,6 +267,13 @@ impl Visit {
     }
 
     fn events(&self, signed_in: &SignedIn, caller: &Caller) -> Response {
+        let query = self.request.query.as_deref().unwrap_or_default();
+        let Ok(Since { since }) = Since::read(query) else {
+            return reply::line(
+                StatusCode::BAD_REQUEST,
+                "write `since` and the number of a record",
+            );
+        };
         let follower = || self.follower(signed_in, caller);
         let found = perform_for(
             &self.parts,
@@ -277,7 +284,7 @@ impl Visit {
         );
         match found {
             Ok(stream) => reply::guarded(
-                Response::stream("text/event-stream", events::changes(stream)),
+                Response::stream("text/event-stream", events::changes(stream, since)),
                 headers::NOT_STORED,
             ),
             Err(error) => reply::line(error.code.status(), &error.message),
@@ -314,6 +321,8 @@ impl Visit {
         if sent.is_some() {
             info!(actor = %caller.identity, act = route.name, item = segment, "administration");
         }
+        // What is recorded from now on may be missing on the page, and its stream tells of it.
+        let record = self.parts.store.newest_record();
         let follower = || self.follower(signed_in, caller);
         let shown = perform_for(
             &self.parts,
@@ -333,13 +342,13 @@ impl Visit {
         );
         match shown {
             Ok(Shown::Page(shown)) => {
-                let document =
-                    page::framed(&shown, &viewer, Some(route), browser::notice(&self.request));
+                let notice = browser::notice(&self.request);
+                let document = page::framed(&shown, &viewer, Some(route), notice, record);
                 reply::html(StatusCode::OK, document)
             }
             Ok(Shown::Download(file)) => reply::download(file),
             Ok(Shown::Refused(shown, code)) => {
-                let document = page::framed(&shown, &viewer, Some(route), None);
+                let document = page::framed(&shown, &viewer, Some(route), None, record);
                 reply::html(code.status(), document)
             }
             Ok(Shown::Done(path, notice)) => reply::see(&path.with_notice(notice)),
@@ -357,9 +366,10 @@ impl Visit {
             info!(user = viewer.user, path = %self.request.path, "the console has refused something");
         }
         let shown = views::problem::page(error);
+        let record = self.parts.store.newest_record();
         reply::html(
             error.code.status(),
-            page::framed(&shown, viewer, route, None),
+            page::framed(&shown, viewer, route, None, record),
         )
     }
 }
