@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::acts::Entered;
 use crate::page::framed_for_strangers;
 use crate::routes::{self, Target};
+use crate::sessions::Times;
 use crate::views::{certificates, document, hosts, log, machines, policies, problem, tenants};
 use crate::{Notice, Path, views};
 
@@ -88,7 +89,7 @@ fn examine_shown(text: &str) {
                 certificate: true,
             }),
             views::sign_in::not_by_provider(text, text),
-            views::sign_in::by_link("secret", Some(text)),
+            views::sign_in::by_link("secret", Some(text), Times::default()),
         ];
         let pages = pages.map(|page| framed_for_strangers(&page, None));
         let count = |mark| pages.iter().map(|page| page.matches(mark).count()).sum();

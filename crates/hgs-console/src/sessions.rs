@@ -14,10 +14,6 @@ use tokio::sync::watch;
 
 /// How long a link can be used.
 pub const LINK_TIME: Seconds = Seconds::new(60);
-/// After how long without a click a session ends.
-pub const IDLE_TIME: Seconds = Seconds::from_minutes(30);
-/// How long a session lasts at most.
-pub const SESSION_TIME: Seconds = Seconds::from_hours(8);
 
 /// Links that wait to be used.
 const MAX_LINKS: usize = 64;
@@ -30,6 +26,24 @@ const MAX_SESSIONS: usize = 64;
 const SECRET_OCTETS: usize = 32;
 /// Octets of a session's name.
 const NAME_OCTETS: usize = 4;
+
+/// When sessions end by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// After how long without a click.
+    pub idle: Seconds,
+    /// After how long at most.
+    pub whole: Seconds,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            idle: Seconds::from_minutes(30),
+            whole: Seconds::from_hours(8),
+        }
+    }
+}
 
 type Digest = [u8; 32];
 
@@ -94,6 +108,7 @@ pub struct Presented<'r> {
 /// The links and the sessions of one server.
 #[derive(Debug, Default)]
 pub struct Sessions {
+    times: Times,
     links: Vec<Link>,
     sessions: Vec<Session>,
 }
@@ -116,6 +131,8 @@ struct Session {
     /// When it ends, whatever its user does.
     ends: Time,
     last_used: Time,
+    /// After how long without a click it ends.
+    idle: Seconds,
     /// Dropped with the session, for those who wait for its end.
     ended: watch::Sender<()>,
 }
@@ -179,6 +196,21 @@ impl fmt::Debug for Cookie {
 }
 
 impl Sessions {
+    /// None, which will end at these times.
+    #[must_use]
+    pub fn new(times: Times) -> Self {
+        Self {
+            times,
+            ..Self::default()
+        }
+    }
+
+    /// When they end by themselves.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
     /// Adds a link whose secret has this digest.
     ///
     /// # Errors
@@ -245,7 +277,7 @@ impl Sessions {
             look_again: link.look_again,
             way: Way::Link,
             address,
-            at_most: SESSION_TIME,
+            at_most: self.times.whole,
         };
         self.begin(new, now, random).map(Some)
     }
@@ -275,6 +307,7 @@ impl Sessions {
             address: new.address,
             signed_in: now,
             ends: now.checked_add(new.at_most).unwrap_or(Time::MAX),
+            idle: self.times.idle,
             last_used: now,
             ended,
         };
@@ -360,7 +393,7 @@ impl Sessions {
 
 impl Session {
     fn end(&self) -> Time {
-        let idle = self.last_used.checked_add(IDLE_TIME);
+        let idle = self.last_used.checked_add(self.idle);
         idle.unwrap_or(Time::MAX).min(self.ends)
     }
 
@@ -564,6 +597,19 @@ mod tests {
         let mut find = |now| sessions.find(&presented(&cookie, true), now).is_some();
         assert!((1..29).all(|step| find(after(1000 * step))));
         assert!(!find(after(8 * 3600)));
+        let mut sessions = Sessions::new(Times {
+            idle: Seconds::new(60),
+            whole: Seconds::new(100),
+        });
+        for (secret, clicks, end) in [("idle", &[][..], 60), ("whole", &[50], 100)] {
+            let (cookie, _) = signed_in(&mut sessions, secret, &user(7, Role::Reviewer), START);
+            let mut find = |now| sessions.find(&presented(&cookie, true), now).is_some();
+            assert!(clicks.iter().all(|second| find(after(*second))));
+            assert_eq!(
+                (find(after(end - 1)), find(after(end))),
+                (end == 100, false)
+            );
+        }
     }
 
     #[test]
@@ -621,7 +667,7 @@ mod tests {
                 look_again: Arc::new(move || Ok(again.clone())),
                 way,
                 address: "192.0.2.1".to_owned(),
-                at_most: SESSION_TIME,
+                at_most: Times::default().whole,
             };
             let (cookie, _) = sessions.begin(new, START, &mut System::new()).unwrap();
             cookie

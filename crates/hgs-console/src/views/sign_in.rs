@@ -1,15 +1,14 @@
 //! What is shown to somebody who is not signed in.
 
 use hgs_admin::{AdminError, Caller, ErrorCode, Role};
+use hgs_pki::Seconds;
 use maud::html;
 
+use super::counted;
 use crate::Page;
 use crate::elements::{Button, button_link, commands, facts, form, text};
 use crate::routes;
-use crate::sessions::roles_of;
-
-/// When a session ends.
-const ENDS: &str = "Your session ends when you sign out, after half an hour without a click, and after eight hours.";
+use crate::sessions::{Times, roles_of};
 
 /// How users may sign in, besides by a link.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,7 +61,7 @@ pub fn not_by_provider(reason: &str, remedy: &str) -> Page {
 
 /// Whom the certificate of the connection signs in. Nobody is signed in by looking at it.
 #[must_use]
-pub fn by_certificate(user: &Caller) -> Page {
+pub fn by_certificate(user: &Caller, times: Times) -> Page {
     let button = Button {
         text: "Sign in",
         is_dangerous: false,
@@ -78,7 +77,7 @@ pub fn by_certificate(user: &Caller) -> Page {
             ("User", text(&user.identity.to_string())),
             ("Roles", text(&roles.join(", "))),
         ]))
-        p { "The session works with this certificate only. " (ENDS) }
+        p { "The session works with this certificate only. " (ends(times)) }
         (form(&routes::certificate(), button, &html! {}))
     };
     Page::new("Sign in by a certificate", body)
@@ -95,7 +94,7 @@ pub fn other_way() -> AdminError {
 
 /// What a link shows. Opening it changes nothing, because programs for mail and chat open links by themselves.
 #[must_use]
-pub fn by_link(secret: &str, user: Option<&str>) -> Page {
+pub fn by_link(secret: &str, user: Option<&str>, times: Times) -> Page {
     let (Some(path), Some(user)) = (routes::link(secret), user) else {
         let body = html! {
             p { "This link was used already, or is older than a minute." }
@@ -112,8 +111,26 @@ pub fn by_link(secret: &str, user: Option<&str>) -> Page {
     };
     let body = html! {
         p { "This link signs in " strong { (user) } ". If that is not you, close this page: somebody else wants you to act as them." }
-        p { "The link works once. " (ENDS) }
+        p { "The link works once. " (ends(times)) }
         (form(&path, button, &html! {}))
     };
     Page::new("Sign in", body)
+}
+
+fn ends(times: Times) -> String {
+    format!(
+        "Your session ends when you sign out, after {} without a click, and after {}.",
+        period(times.idle),
+        period(times.whole)
+    )
+}
+
+/// A period as people say it.
+fn period(period: Seconds) -> String {
+    let seconds = period.get();
+    match (seconds % 3600, seconds % 60) {
+        (0, _) => counted(seconds / 3600, "hour"),
+        (_, 0) => counted(seconds / 60, "minute"),
+        _ => counted(seconds, "second"),
+    }
 }

@@ -22,6 +22,7 @@ use crate::acts::Entered;
 use crate::acts::policies::Change;
 use crate::effect::Effect;
 use crate::page::{framed, framed_for_strangers};
+use crate::sessions::Times;
 use crate::{Page, Viewer};
 
 pub(super) const HOSTILE: &str = "</code><script>alert(1)</script>\" onfocus=\"alert(1)&amp;";
@@ -361,19 +362,22 @@ fn pages() -> Vec<Page> {
         sessions::page(&[session()], &administrator, NOW),
         sessions::revoke(&session(), &administrator, Some(&error), NOW),
         problem::page(&error),
-        sign_in::by_link("secret", Some(HOSTILE)),
-        sign_in::by_link(HOSTILE, None),
+        sign_in::by_link("secret", Some(HOSTILE), Times::default()),
+        sign_in::by_link(HOSTILE, None, Times::default()),
         sign_in::page(sign_in::Ways {
             provider: Some(HOSTILE),
             certificate: true,
         }),
-        sign_in::by_certificate(&Caller {
-            identity: Identity::Certificate {
-                thumbprint: Thumbprint::of(b"certificate"),
-                name: HOSTILE.to_owned(),
+        sign_in::by_certificate(
+            &Caller {
+                identity: Identity::Certificate {
+                    thumbprint: Thumbprint::of(b"certificate"),
+                    name: HOSTILE.to_owned(),
+                },
+                permissions: Role::Reviewer.permissions(),
             },
-            permissions: Role::Reviewer.permissions(),
-        }),
+            Times::default(),
+        ),
     ]);
     pages
 }

@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hgs_console::sessions::Times;
+use hgs_pki::Seconds;
 use serde::{Deserialize, Serialize};
 
 use super::openid::OpenId;
 use super::public_url::PublicUrl;
-use super::quantity::{DAY, SECOND, period};
+use super::quantity::{DAY, HOUR, MINUTE, SECOND, period};
 
 /// `[listen]`: the listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +213,18 @@ pub struct Console {
         deserialize_with = "period::between::<_, 1, { 60 * SECOND }>"
     )]
     pub handshake_time: Duration,
+    /// After how long without a click a session ends.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, { MINUTE }, { 8 * HOUR }>"
+    )]
+    pub idle_time: Duration,
+    /// How long a session lasts at most.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, { 5 * MINUTE }, DAY>"
+    )]
+    pub session_time: Duration,
     /// Signing in by OpenID Connect.
     pub openid: OpenId,
     /// Signing in by a client certificate.
@@ -219,6 +233,7 @@ pub struct Console {
 
 impl Default for Console {
     fn default() -> Self {
+        let times = Times::default();
         Self {
             enabled: false,
             address: (Ipv6Addr::UNSPECIFIED, 9444).into(),
@@ -228,8 +243,20 @@ impl Default for Console {
             passphrase_file: None,
             check_interval: Duration::from_mins(1),
             handshake_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(times.idle.get()),
+            session_time: Duration::from_secs(times.whole.get()),
             openid: OpenId::default(),
             client_certificates: ClientCertificates::default(),
+        }
+    }
+}
+
+impl Console {
+    /// When sessions end by themselves.
+    pub(crate) fn session_times(&self) -> Times {
+        Times {
+            idle: Seconds::new(self.idle_time.as_secs()),
+            whole: Seconds::new(self.session_time.as_secs()),
         }
     }
 }

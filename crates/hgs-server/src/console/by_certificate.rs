@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hgs_admin::{AdminError, ErrorCode};
-use hgs_console::sessions::{NewSession, SESSION_TIME, SignedIn, Way};
+use hgs_console::sessions::{NewSession, SignedIn, Way};
 use hgs_console::{Notice, Path, page, views};
 use hgs_crypto::random::System;
 use hyper::header::HOST;
@@ -36,7 +36,8 @@ impl Visit {
     pub(super) fn offer_sign_in(&self, client: &PinnedClient) -> Response {
         match client.caller() {
             Ok(user) => {
-                let shown = views::sign_in::by_certificate(&user);
+                let times = self.console.sessions().times();
+                let shown = views::sign_in::by_certificate(&user, times);
                 let document = page::framed_for_strangers(&shown, browser::notice(&self.request));
                 reply::html(StatusCode::OK, document)
             }
@@ -55,7 +56,7 @@ impl Visit {
             look_again: Arc::new(move || again.caller()),
             way: Way::Certificate(client.thumbprint()),
             address: self.address(),
-            at_most: SESSION_TIME,
+            at_most: self.console.sessions().times().whole,
         };
         let begun = {
             let (mut sessions, random) = (self.console.sessions(), &mut System::new());

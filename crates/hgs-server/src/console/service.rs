@@ -166,15 +166,16 @@ impl Visit {
             cookie: self.cookie()?,
             certificate: self.client().map(PinnedClient::thumbprint),
             address: &address,
-            by_user: requests::is_by_user(&browser::provenance(&self.request)),
+            by_user: requests::is_by_user(&self.provenance()),
         };
         self.console.sessions().find(&presented, self.now)
     }
 
     fn link(&self, secret: &str) -> Response {
+        let times = self.console.sessions().times();
         if self.request.method == Method::GET {
             let user = self.console.sessions().user_of_link(secret, self.now);
-            let shown = views::sign_in::by_link(secret, user.as_deref());
+            let shown = views::sign_in::by_link(secret, user.as_deref(), times);
             return reply::to_stranger(StatusCode::OK, &shown);
         }
         let begun = {
@@ -188,7 +189,7 @@ impl Visit {
                 self.signed_in(begun, &place)
             }
             Ok(None) => {
-                let shown = views::sign_in::by_link(secret, None);
+                let shown = views::sign_in::by_link(secret, None, times);
                 info!(peer = %self.request.peer, "a link of the console that is not valid was used");
                 reply::to_stranger(StatusCode::FORBIDDEN, &shown)
             }

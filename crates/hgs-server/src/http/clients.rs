@@ -354,7 +354,13 @@ impl PinnedClients {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         for (thumbprint, old) in &*current {
             match clients.get_mut(thumbprint) {
-                Some(new) if new.is_as(old) => *new = Arc::clone(old),
+                Some(new) if new.is_as(old) => {
+                    // The file of its certificate may be named now, where only the thumbprint was.
+                    if let Some(validity) = new.validity.get() {
+                        old.validity.get_or_init(|| *validity);
+                    }
+                    *new = Arc::clone(old);
+                }
                 _ => {
                     let section = self.section;
                     info!(client = old.name, %thumbprint, "a client of [{section}] has no access any more");

@@ -70,7 +70,7 @@ impl Console {
         Ok(Some(Arc::new(Self {
             names: OwnNames::new(config.console_names()),
             cookie: OnceLock::new(),
-            sessions: Mutex::default(),
+            sessions: Mutex::new(Sessions::new(settings.session_times())),
             place: OnceLock::new(),
             openid: OpenId::new(&settings.openid, Arc::clone(clock))?,
             certificate_url: settings.client_certificates.public_url.clone(),
