@@ -227,6 +227,7 @@ pub static ROUTES: &[&Route] = &[
     &certificates::CERTIFICATES,
     &certificates::CERTIFICATE,
     &certificates::GUARDIAN_DOCUMENT,
+    &certificates::GUARDIAN_FILE,
     &certificates::ROTATE_CERTIFICATES,
     &certificates::SET_HEAD,
     &certificates::LABEL_CERTIFICATE,

@@ -249,6 +249,31 @@ async fn sessions_end_and_nothing_stays_behind() {
     assert_eq!(visited.post(&link, "", "").await.status, 403);
 }
 
+/// What happens while a page is on its way to the browser is told by the stream that the page opens.
+#[tokio::test]
+async fn a_stream_tells_of_what_its_page_has_missed() {
+    let visited = Visited::start().await;
+    let cookie = visited.signed_in("secret").await;
+    let page = visited.get("/", &cookie).await.body;
+    let events = page.split("data-events=\"").nth(1).unwrap();
+    let events = events.split('"').next().unwrap();
+    let browser = visited.browser();
+    let opened = async || {
+        let mut stream = browser.connect().await;
+        let host = browser.host();
+        let request = format!("GET {events} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n");
+        stream.send(&request).await;
+        stream
+    };
+    let mut before = opened().await;
+    before.until("retry: 3000").await;
+    visited.site.register(&Host::numbered(0), "node-1").await;
+    before.until("event: change").await;
+    opened().await.until("data: earlier").await;
+    let other = visited.get("/events?since=x", &cookie).await;
+    assert_eq!(other.status, 400);
+}
+
 #[tokio::test]
 async fn other_pages_and_other_names_are_refused() {
     let visited = Visited::start().await;
@@ -699,12 +724,24 @@ async fn a_tenants_pair_is_brought_in_and_what_is_missing_is_named() {
         .collect();
     assert_eq!(pair.len(), 2);
     assert!(pair.iter().all(|one| one.head && !one.primary));
-    let document = format!("/certificates/{}/guardian", pair[0].thumbprint);
-    let document = visited.get(&document, &cookie).await.body;
+    let page = format!("/certificates/{}/guardian", pair[0].thumbprint);
+    let document = visited.get(&page, &cookie).await.body;
     assert!(
         document.contains("hgs guardian import NAME guardian.xml --thumbprint"),
         "{document}"
     );
+    let file = format!("{page}.xml");
+    assert!(document.contains(&format!("href=\"{file}\"")), "{document}");
+    let file = visited.get(&file, &cookie).await;
+    assert_eq!(
+        file.header("content-disposition"),
+        Some("attachment; filename=\"guardian.xml\"")
+    );
+    let thumbprint = pair[0].thumbprint.parse().unwrap();
+    let document = visited
+        .site
+        .admin(move |client| client.guardian_document(&thumbprint));
+    assert_eq!(file.body, document.await.unwrap().document);
     let rotated = post("/rotate-certificates?tenant=Contoso+%26+Co", &[]).await;
     assert_eq!(rotated.status, 303, "{}", rotated.body);
 }

@@ -4,7 +4,7 @@ use hgs_admin::types::DigestPageQuery;
 use hgs_admin::{AdminError, Administration as _, ErrorCode, OPERATIONS, Operation};
 use hgs_pki::Thumbprint;
 
-use super::{Asked, Route, Serves};
+use super::{Asked, Download, Route, Serves};
 use crate::acts::{certificates as acts, signers as signer_acts};
 use crate::pairs::Known;
 use crate::views::{certificate, certificates};
@@ -78,7 +78,24 @@ pub(crate) static GUARDIAN_DOCUMENT: Route = Route {
         let document = asked
             .administration
             .guardian_document(&asked.thumbprint()?)?;
-        Ok(certificate::document(&document))
+        Ok(certificate::document(&document, asked.segment))
+    }),
+};
+
+pub(crate) static GUARDIAN_FILE: Route = Route {
+    name: "guardian-file",
+    path: "/certificates/{certificate}/guardian.xml",
+    menu: None,
+    operations: &[&OPERATIONS.guardian_document],
+    serves: Serves::Download(|asked| {
+        let document = asked
+            .administration
+            .guardian_document(&asked.thumbprint()?)?;
+        Ok(Download {
+            name: certificate::GUARDIAN_FILE_NAME,
+            content_type: "application/xml; charset=utf-8",
+            contents: document.document,
+        })
     }),
 };
 

@@ -10,13 +10,15 @@ use super::certificates::OfTenant;
 use super::certificates::{end, key, need, standing};
 use crate::acts::Entered;
 use crate::elements::{
-    self, Button, Field, act_link, commands, digest, facts, form, link, or_none, text, time,
+    self, Button, Field, act_link, button_link, commands, digest, facts, form, link, or_none, text,
+    time,
 };
 use crate::pairs::{Change, Known, Need, is_in_token, makes_pairs, name, tenant};
 use crate::routes::Route;
 use crate::routes::certificates::{
     CERTIFICATE, COMPROMISE_CERTIFICATE, DISABLE_CERTIFICATE, ENABLE_CERTIFICATE,
-    GUARDIAN_DOCUMENT, LABEL_CERTIFICATE, REMOVE_CERTIFICATE, RETIRE_CERTIFICATE, SET_HEAD,
+    GUARDIAN_DOCUMENT, GUARDIAN_FILE, LABEL_CERTIFICATE, REMOVE_CERTIFICATE, RETIRE_CERTIFICATE,
+    SET_HEAD,
 };
 use crate::{Page, Path, Viewer};
 
@@ -114,8 +116,12 @@ pub(crate) fn page(detail: &CertificateDetail, known: &Known, viewer: &Viewer, n
     Page::new(title, body).live()
 }
 
-/// What owners import of a lineage.
-pub(crate) fn document(document: &GuardianDocument) -> Page {
+/// The name that the file with the document for owners gets.
+pub(crate) const GUARDIAN_FILE_NAME: &str = "guardian.xml";
+
+/// What owners import of a lineage, which is that of a certificate.
+pub(crate) fn document(document: &GuardianDocument, certificate: &str) -> Page {
+    let file = GUARDIAN_FILE.path_of(certificate);
     let body = html! {
         p { "Give this document to the owner. Tell the thumbprint by another way, such as by telephone or on paper: whoever could change both could put another guardian in its place." }
         (facts([
@@ -123,8 +129,9 @@ pub(crate) fn document(document: &GuardianDocument) -> Page {
             ("Thumbprint of the signing certificate", digest(&document.signing)),
             ("Thumbprint of the encryption certificate", digest(&document.encryption)),
         ]))
-        p { "The owner saves it in a file and imports it:" }
-        (commands("import", &format!("hgs guardian import NAME guardian.xml --thumbprint {}", document.signing)))
+        p.buttons { @if let Some(file) = &file { (button_link(file, "Download the document")) } }
+        p { "The owner imports the file:" }
+        (commands("import", &format!("hgs guardian import NAME {GUARDIAN_FILE_NAME} --thumbprint {}", document.signing)))
         section aria-labelledby="xml" {
             h2 id="xml" { "Document" }
             (commands("document", &document.document))

@@ -395,6 +395,17 @@ fn names_of_others_stay_text() {
     assert_eq!(stranger.matches("<script").count(), 1);
 }
 
+/// A page that is shown anew says up to which record it is sure to be right.
+#[test]
+fn a_live_page_names_the_record_that_it_was_made_at() {
+    let pages = pages();
+    let (live, still): (Vec<_>, Vec<_>) = pages.iter().partition(|page| page.is_live);
+    let administrator = viewer(Role::Administrator);
+    let document = |page: &Page| framed(page, &administrator, None, None, 7);
+    assert!(document(live[0]).contains("data-events=\"/events?since=7\""));
+    assert!(!document(still[0]).contains("data-events"));
+}
+
 /// A page has one heading of the first level, and each id once.
 #[test]
 fn pages_have_one_title_and_unique_ids() {
@@ -545,7 +556,8 @@ fn who_may_not_approve_or_change_sees_no_way_to() {
         "{policies}"
     );
     assert!(
-        document.contains("/policy-documents/model-a/retire?component=kernel"),
+        document
+            .contains("/policy-documents/model-a/retire?component=kernel&amp;alternative=second"),
         "{document}"
     );
     let [waiting, policies, document] = seen(Role::HostManager);
@@ -561,10 +573,42 @@ fn named(mut refusal: Group) -> Group {
     refusal
 }
 
+/// A baseline with two kernels.
 fn named_baseline() -> PolicyDocumentDetail {
     let mut baseline = baseline();
     baseline.document.name = "model-a".to_owned();
+    let mut text: serde_json::Value = serde_json::from_str(&baseline.text).unwrap();
+    let kernels = text["components"][0]["alternatives"]
+        .as_array_mut()
+        .unwrap();
+    let mut second = kernels[0].clone();
+    second["name"] = "second".into();
+    second["events"][0]["events"][0]["digest"] = "11".repeat(32).into();
+    kernels.push(second);
+    baseline.text = text.to_string();
     baseline
+}
+
+/// Of what a document can't do without, nothing is offered that would be refused.
+#[test]
+fn the_only_alternative_of_a_component_is_not_offered_for_retiring() {
+    let administrator = viewer(Role::Administrator);
+    let seen = |kind: &str, count: usize| {
+        let mut detail = named_baseline();
+        let mut text: serde_json::Value = serde_json::from_str(&detail.text).unwrap();
+        let component = &mut text["components"][0];
+        component["kind"] = kind.into();
+        component["alternatives"]
+            .as_array_mut()
+            .unwrap()
+            .truncate(count);
+        detail.text = text.to_string();
+        let page = document::page(&detail, &[], &administrator, NOW);
+        page.body.into_string().matches("/retire?").count()
+    };
+    assert_eq!(seen("shared", 2), 2);
+    assert_eq!(seen("shared", 1), 0);
+    assert_eq!(seen("host", 1), 1);
 }
 
 /// What is done first is what is said first: how many hosts would be refused.

@@ -113,7 +113,7 @@ pub(in super::super) fn pages() -> Vec<Page> {
             NOW,
         ),
         rotate(&known, &of_tenant, &entered, Some(&error), NOW),
-        certificate::document(&document),
+        certificate::document(&document, "ab12"),
         signers::add(&entered, Some(&error)),
         signers::limit(&signers[1], &entered, Some(&error), NOW),
         signers::retire(&signers[0], Some(&error), NOW),
