@@ -13,6 +13,7 @@ use hgs_console::{Notice, Path, Viewer, headers, page, views};
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
 use hgs_pki::Time;
+use hyper::header::HOST;
 use hyper::{Method, StatusCode};
 use tokio::task::spawn_blocking;
 use tracing::{Span, error, info};
