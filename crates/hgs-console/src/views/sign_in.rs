@@ -74,8 +74,8 @@ pub fn by_certificate(user: &Caller, times: Times) -> Page {
     let body = html! {
         p { "You are not signed in. Your browser has shown a certificate that this guardian knows." }
         (facts([
-            ("User", text(&user.identity.to_string())),
-            ("Roles", text(&roles.join(", "))),
+            ("User", text(&user.identity)),
+            ("Roles", text(roles.join(", "))),
         ]))
         p { "The session works with this certificate only. " (ends(times)) }
         (form(&routes::certificate(), button, &html! {}))

@@ -152,8 +152,10 @@ impl Visit {
 
     /// The name of the session's cookie at this port.
     fn cookie_name(&self) -> &str {
-        let of_certificate = self.client().and(self.console.certificate_cookie());
-        of_certificate.unwrap_or(self.console.cookie())
+        match self.client() {
+            Some(_) => self.console.certificate_cookie(),
+            None => self.console.cookie(),
+        }
     }
 
     /// The value of the session's cookie.

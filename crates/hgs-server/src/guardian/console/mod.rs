@@ -136,9 +136,9 @@ impl Console {
     }
 
     /// The name of the cookie that holds the session of a user who signed in by a certificate.
-    pub(crate) fn certificate_cookie(&self) -> Option<&str> {
-        let listening = self.for_certificates.get()?;
-        Some(&listening.cookie)
+    pub(crate) fn certificate_cookie(&self) -> &str {
+        let listening = self.for_certificates.get();
+        listening.map_or("__Host-openhgs-certificate", |listening| &listening.cookie)
     }
 
     /// Where a browser that reached the console by `host` shows a certificate, if it may.
