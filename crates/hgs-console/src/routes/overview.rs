@@ -70,38 +70,47 @@ struct Newest {
     is_cut: bool,
 }
 
-/// The page is shown anew whenever something happens, so as few records are read as an hour has. A filter by time would have
-/// all records of the day read.
 fn of_last_hour(
     asked: &Asked<'_>,
     outcome: Outcome,
     action: Option<NamedAction>,
 ) -> Option<Newest> {
-    let since = asked.now.checked_sub(SPAN)?;
-    let is_older = |record: &AuditRecord| record.time.parse().is_ok_and(|time: Time| time < since);
-    let mut query = AuditQuery {
-        limit: Some(READ_AT_ONCE),
+    let query = AuditQuery {
         outcome: Some(outcome),
         action,
         ..AuditQuery::default()
     };
-    let mut records = Vec::new();
-    while records.len() < MAX_PAGE {
-        let page = asked.administration.audit(&query).ok()?;
-        let is_last = page.len() < READ_AT_ONCE || page.last().is_some_and(is_older);
-        query.before = page.last().map(|last| last.sequence);
-        records.extend(page);
-        if is_last {
-            return Some(Newest {
-                records,
-                is_cut: false,
-            });
+    let read = |query: &AuditQuery| asked.administration.audit(query).ok();
+    Newest::since(asked.now.checked_sub(SPAN)?, query, read)
+}
+
+impl Newest {
+    /// The page is shown anew whenever something happens, so as few records are read as an hour has. A filter by time would
+    /// have all records of the day read.
+    fn since(
+        since: Time,
+        mut query: AuditQuery,
+        read: impl Fn(&AuditQuery) -> Option<Vec<AuditRecord>>,
+    ) -> Option<Self> {
+        let is_older =
+            |record: &AuditRecord| record.time.parse().is_ok_and(|time: Time| time < since);
+        let mut newest = Self {
+            records: Vec::new(),
+            is_cut: false,
+        };
+        query.limit = Some(READ_AT_ONCE);
+        while newest.records.len() < MAX_PAGE {
+            let page = read(&query)?;
+            let is_last = page.len() < READ_AT_ONCE || page.last().is_some_and(is_older);
+            query.before = page.last().map(|last| last.sequence);
+            newest.records.extend(page);
+            if is_last {
+                return Some(newest);
+            }
         }
+        newest.is_cut = true;
+        Some(newest)
     }
-    Some(Newest {
-        records,
-        is_cut: true,
-    })
 }
 
 fn newest_backup(asked: &Asked<'_>) -> Option<Option<String>> {
@@ -112,4 +121,46 @@ fn newest_backup(asked: &Asked<'_>) -> Option<Option<String>> {
     };
     let found = asked.administration.audit(&query).ok()?;
     Some(found.into_iter().next().map(|record| record.time))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use hgs_pki::Seconds;
+
+    use super::*;
+
+    const NOW: Time = Time::from_unix(1_800_000_000);
+
+    /// What is read of a log with `count` records, one in each so many seconds: how many records, whether there are more of
+    /// the hour, and how often the log was asked.
+    fn read(count: u64, seconds: u64) -> (usize, bool, usize) {
+        let asked = Cell::new(0);
+        let log = |query: &AuditQuery| {
+            asked.set(asked.get() + 1);
+            let before = query.before.unwrap_or(count + 1);
+            let records = (1..before).rev().take(query.limit?).map(|sequence| {
+                let time = NOW.checked_sub(Seconds::new((count - sequence) * seconds))?;
+                let record = serde_json::json!({
+                    "sequence": sequence, "time": time.to_string(), "node": "n", "actor": "host x", "action": "release",
+                    "outcome": "done", "generation": 1, "changes": [],
+                });
+                Some(serde_json::from_value(record).unwrap())
+            });
+            records.collect()
+        };
+        let since = NOW.checked_sub(SPAN).unwrap();
+        let found = Newest::since(since, AuditQuery::default(), log).unwrap();
+        (found.records.len(), found.is_cut, asked.get())
+    }
+
+    #[test]
+    fn the_log_is_read_to_an_hour_ago_and_not_further() {
+        assert_eq!(read(5000, 60), (100, false, 1));
+        assert_eq!(read(5000, 10), (400, false, 4));
+        assert_eq!(read(5000, 1), (MAX_PAGE, true, 10));
+        assert_eq!(read(30, 1), (30, false, 1));
+        assert_eq!(read(0, 1), (0, false, 1));
+    }
 }
