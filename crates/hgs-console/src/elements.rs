@@ -211,7 +211,7 @@ pub(crate) fn facts(facts: impl IntoIterator<Item = (&'static str, Markup)>) -> 
     }
 }
 
-/// A table. On narrow screens each row becomes a card with its headings.
+/// A table. Cells that a row does not have are empty. On narrow screens each row becomes a card with its headings.
 pub(crate) fn table(caption: &str, headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         table {
@@ -220,11 +220,12 @@ pub(crate) fn table(caption: &str, headings: &[&str], rows: &[Vec<Markup>]) -> M
             tbody {
                 @for row in rows {
                     tr {
-                        @for (index, (heading, cell)) in headings.iter().zip(row).enumerate() {
+                        @for (index, heading) in headings.iter().enumerate() {
+                            @let cell = row.get(index);
                             @if index == 0 {
-                                th scope="row" data-heading=(heading) { (cell) }
+                                th scope="row" data-heading=(heading) { @if let Some(cell) = cell { (cell) } }
                             } @else {
-                                td data-heading=(heading) { (cell) }
+                                td data-heading=(heading) { @if let Some(cell) = cell { (cell) } }
                             }
                         }
                     }
