@@ -185,7 +185,14 @@ impl Browser {
                 self.place(),
                 self.text()
             );
+            self.breathe();
         }
+    }
+
+    /// Leaves the processor to the browser for a moment, before it is asked again.
+    fn breathe(&self) {
+        self.runtime
+            .block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
     }
 
     /// Waits for a page of the console with this heading, which a click leads to.
@@ -333,6 +340,7 @@ impl Browser {
                 return;
             }
             assert!(Instant::now() < deadline, "{open} streams, not {count}");
+            self.breathe();
         }
     }
 

@@ -105,15 +105,14 @@ pub(crate) fn perform(
     }
     skip(browser);
     tab_to(browser, &deed.path, |focus| focus.is_link_to(&deed.path));
-    let is_dialog = browser.run("return 'dialog' in document.activeElement.dataset") == true;
     browser.press(ENTER);
-    match (is_dialog, script) {
-        (true, Script::On) => {
+    match script {
+        Script::On => {
             assert_dialog(browser, &deed.path, axe);
             browser.press(ENTER);
             browser.until("the dialog is open again", OPEN);
         }
-        _ => browser.until(
+        Script::Off => browser.until(
             "the page of the act is there",
             &format!(
                 "return location.pathname + location.search === '{}'",
