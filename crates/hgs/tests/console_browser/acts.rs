@@ -2,10 +2,10 @@
 //! command line that it was done.
 
 use hgs_console::Notice;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::browser::{Browser, Script};
-use super::site::Site;
+use super::site::{Site, ci_policy};
 
 /// One act, as it is done here.
 pub(crate) struct Deed {
@@ -204,18 +204,6 @@ fn approve_host(doer: &Doer<'_>) -> Deed {
     Deed::new(link, Notice::HostApproved, is_done).entering([("label", &format!("of-{name}"))])
 }
 
-/// A code-integrity policy with these sets of files.
-fn ci_policy(sets: &[&str]) -> String {
-    let sets = sets.iter().map(|set| {
-        json!({
-            "name": set, "source": {"kind": "administrator", "of": "us"}, "state": {"promoted": {}},
-            "files": [{"path": "/usr/bin/", "digests": ["ab".repeat(32)]}],
-        })
-    });
-    let sets: Vec<_> = sets.collect();
-    json!({"kind": "openhgs-ci-policy", "version": 1, "sets": sets}).to_string()
-}
-
 fn add_document(doer: &Doer<'_>) -> Deed {
     let link = doer.link("/policies", "/add-policy-document");
     let is_done =
@@ -267,7 +255,11 @@ fn retire_alternative(doer: &Doer<'_>) -> Deed {
 
 fn remove_document(doer: &Doer<'_>) -> Deed {
     let link = doer.link("/policy-documents/programs", "/remove");
-    let is_done = |site: &Site| count(site, "ci-policy list") == 0;
+    let is_done = |site: &Site| {
+        let listed = site.json("ci-policy list");
+        let mut documents = listed.as_array().unwrap().iter();
+        documents.all(|one| one["name"] != "programs")
+    };
     Deed::new(link, Notice::DocumentRemoved, is_done)
 }
 

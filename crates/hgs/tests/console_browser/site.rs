@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use hgs_custody_tpm::simulator::SimulatorAuthority;
 use hgs_testkit::softhsm::{SoftHsm, TOKEN};
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::browser::{Browser, Script};
 use super::common::served::{Served, configure};
@@ -79,6 +79,10 @@ impl Site {
         site.ask("baseline add of-rack-7 host-1/baseline.json --group rack-7");
         site.ask("policy disable Hgs_IommuEnabled --group rack-7");
         site.ask("host set host-3 --group rack-7");
+        site.home
+            .write("ci.json", ci_policy(&["of-2026", "of-2027"]));
+        site.ask("host-group new rack-9");
+        site.ask("ci-policy add of-rack-9 ci.json --group rack-9");
         site.attest("host-1");
         site.boot_and_be_refused(1, "host-2", GRUB);
         site.boot_and_be_refused(2, "host-3", INITRD);
@@ -264,4 +268,16 @@ impl Site {
         browser.click("main form button");
         browser.until_shown("Overview");
     }
+}
+
+/// A code-integrity policy with these sets of files.
+pub(crate) fn ci_policy(sets: &[&str]) -> String {
+    let sets = sets.iter().map(|set| {
+        json!({
+            "name": set, "source": {"kind": "administrator", "of": "us"}, "state": {"promoted": {}},
+            "files": [{"path": "/usr/bin/", "digests": ["ab".repeat(32)]}],
+        })
+    });
+    let sets: Vec<_> = sets.collect();
+    json!({"kind": "openhgs-ci-policy", "version": 1, "sets": sets}).to_string()
 }
