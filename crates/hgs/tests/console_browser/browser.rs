@@ -425,6 +425,8 @@ fn start_driver(home: &Path) -> Option<(Child, u16)> {
     let mut driver = Command::new(hgs_testkit::tool("chromedriver", "chromium-driver"))
         .arg("--port=0")
         .env("HOME", home)
+        // The browser is killed, and leaves its profile behind.
+        .env("TMPDIR", home)
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_CACHE_HOME")
         // Its processes are ended as a group: the driver leaves the browser behind.
