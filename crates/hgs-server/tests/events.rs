@@ -282,6 +282,7 @@ async fn a_caller_has_two_streams_and_its_place_is_free_when_it_leaves() {
     let refused = open(&site, EventQuery::default(), None).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::TooMany);
     assert!(refused.message.contains("2 event streams"), "{refused}");
+    assert_eq!(site.metric("hgs_event_streams"), 2.0);
     drop(streams);
     let freed = async {
         while open(&site, EventQuery::default(), None).await.is_err() {

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use guardian::{Answer, Host, Site, exchange};
+use guardian::{ATTEST, Answer, Host, Site, exchange};
 use hgs_admin::types::Outcome;
 use hgs_admin::{Administration as _, Client};
 use hgs_attest::freshness::Nonce;
@@ -487,6 +487,23 @@ async fn k4_a_revoked_host_gets_no_token_for_the_certificate_that_it_holds() {
     site.clock.advance(Seconds::from_hours(9));
     let answer = ask(&site, &host, &certificate, "kubernetes").await;
     assert_eq!(refused(&answer, 403), "health-certificate");
+}
+
+/// attacks.md K4: a token says that the host is healthy by what was last found of it.
+#[tokio::test]
+async fn k4_a_host_that_was_refused_since_gets_no_token_before_it_attests_again() {
+    let (site, host, certificate) = site_with_host().await;
+    token(&site, &host, &certificate, "kubernetes").await;
+    let of_other_kind = host.request_for(HealthKind::Encryption, &host.signing_identity);
+    let answer = site.post(ATTEST, of_other_kind.body()).await;
+    assert_eq!(answer.attestation_code(), "identity-key-of-other-kind");
+    // Not even the one of a moment ago.
+    for audience in ["kubernetes", "openbao"] {
+        let answer = ask(&site, &host, &certificate, audience).await;
+        assert_eq!(refused(&answer, 403), "attestation-outdated");
+    }
+    let again = host.attest(&site, HealthKind::Signing).await;
+    token(&site, &host, again.certificate(), "kubernetes").await;
 }
 
 /// attacks.md K2: what one host can make the audit log grow by has a bound, whatever it asks for.
