@@ -38,6 +38,36 @@ pub(crate) enum Script {
     Off,
 }
 
+/// A certificate of a browser's user.
+pub(crate) struct ClientCertificate<'c> {
+    /// The PFX file with it and its key.
+    pub(crate) file: &'c Path,
+    pub(crate) password: &'c str,
+    /// Where the browser shows it without asking.
+    pub(crate) origin: &'c str,
+}
+
+impl ClientCertificate<'_> {
+    /// Puts it into the database of NSS that the browser reads at this home.
+    fn import(&self, home: &Path) {
+        let output = Command::new(hgs_testkit::tool("pk12util", "libnss3-tools"))
+            .arg("-d")
+            .arg(format!("sql:{}", home.join(".pki/nssdb").display()))
+            .arg("-i")
+            .arg(self.file)
+            .args(["-W", self.password, "-K", ""])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// What a company would set by a policy: nobody is there to be asked.
+    fn settings(&self) -> Value {
+        let chosen = json!({"pattern": self.origin, "filter": {}}).to_string();
+        json!({"profile.managed_auto_select_certificate_for_urls": [chosen]})
+    }
+}
+
 /// A browser with one session; it ends, with all its processes, when dropped.
 pub(crate) struct Browser {
     driver: Child,
@@ -54,8 +84,21 @@ impl Browser {
     /// Starts one that trusts the certificate in the file `trusted`, beside the authorities that everybody does, and keeps
     /// these logs.
     pub(crate) fn start(trusted: &Path, script: Script, logs: &[&str]) -> Self {
+        Self::start_with(trusted, script, logs, None)
+    }
+
+    /// The same with a certificate of its user.
+    pub(crate) fn start_with(
+        trusted: &Path,
+        script: Script,
+        logs: &[&str],
+        certificate: Option<&ClientCertificate<'_>>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         trust(home.path(), trusted);
+        if let Some(certificate) = certificate {
+            certificate.import(home.path());
+        }
         let chromium = hgs_testkit::tool("chromium", "chromium");
         let (driver, port) = (0..10)
             .find_map(|_| start_driver(home.path()))
@@ -73,7 +116,7 @@ impl Browser {
         let begun = browser.send(
             Method::POST,
             "/session",
-            &capabilities(&chromium, script, logs),
+            &capabilities(&chromium, script, logs, certificate),
         );
         let begun = begun.unwrap_or_else(|error| panic!("no browser: {error}"));
         browser.session = format!("/session/{}", begun["sessionId"].as_str().unwrap());
@@ -458,7 +501,12 @@ async fn connect(driver: SocketAddr) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-fn capabilities(chromium: &Path, script: Script, logs: &[&str]) -> Value {
+fn capabilities(
+    chromium: &Path,
+    script: Script,
+    logs: &[&str],
+    certificate: Option<&ClientCertificate<'_>>,
+) -> Value {
     let mut options = json!({
         "binary": chromium,
         "args": [
@@ -470,6 +518,9 @@ fn capabilities(chromium: &Path, script: Script, logs: &[&str]) -> Value {
         // The setting of people who switch scripts off.
         let setting = "profile.managed_default_content_settings.javascript";
         options["prefs"] = json!({setting: 2});
+    }
+    if let Some(certificate) = certificate {
+        options["prefs"] = certificate.settings();
     }
     json!({"capabilities": {"alwaysMatch": {
         "browserName": "chrome",

@@ -449,3 +449,37 @@ fn pictures_of_the_readme() {
         );
     }
 }
+
+/// As somebody with a certificate in the browser comes in, and is put out: by what `docs/console.md` says, and by keyboard.
+#[test]
+fn a_certificate_in_the_browser_signs_in() {
+    let site = Site::with_client();
+    let (browser, origin) = site.browser_with_certificate();
+    let axe = Axe::in_pages_of(&browser);
+    let pictures = Pictures::new("console-certificate");
+    browser.open(&format!("{}/hosts", site.origin()));
+    look_at(&browser, &axe, "/sign-in", &pictures, "sign-in");
+    tab_to(&browser, "the way to the other port", |focus| {
+        focus.text == "Sign in with a certificate"
+    });
+    browser.press(ENTER);
+    browser.until_shown("Sign in by a certificate");
+    look_at(
+        &browser,
+        &axe,
+        "/sign-in/certificate",
+        &pictures,
+        "certificate",
+    );
+    browser.click("main form button");
+    browser.until_shown("Overview");
+    assert!(browser.text().contains("(ann)"), "{}", browser.text());
+    let sessions = site.json("console sessions");
+    assert_eq!(sessions[0]["way"], "certificate");
+    assert_eq!(sessions.as_array().unwrap().len(), 1);
+    browser.open(&format!("{origin}/console/sessions"));
+    assert_quiet(&browser, "/console/sessions");
+    // The other port has the same name, and not this session.
+    browser.open(&format!("{}/hosts", site.origin()));
+    assert_eq!(browser.title(), "Sign in - OpenHGS");
+}

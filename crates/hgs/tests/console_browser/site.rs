@@ -9,7 +9,7 @@ use hgs_testkit::softhsm::{SoftHsm, TOKEN};
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 use serde_json::{Value, json};
 
-use super::browser::{Browser, Script};
+use super::browser::{Browser, ClientCertificate, Script};
 use super::common::served::{Served, configure};
 use super::common::{Home, Outcome};
 
@@ -20,6 +20,9 @@ const INITRD: usize = 46;
 
 /// What somebody writes who hopes that a page takes text for elements.
 pub(crate) const HOSTILE: &str = "<script>document.title='taken'</script><img/src=x>";
+
+/// That of the file with a user's certificate and key.
+const PASSWORD: &str = "x";
 
 /// A guardian that serves.
 pub(crate) struct Site {
@@ -35,10 +38,37 @@ pub(crate) struct Site {
 impl Site {
     /// A guardian that was made just now.
     pub(crate) fn empty() -> Self {
+        Self::made(|_| String::new())
+    }
+
+    /// A guardian whose console signs in who shows the certificate in `ann.pfx`, which is made as `docs/console.md` says.
+    pub(crate) fn with_client() -> Self {
+        Self::made(|home| {
+            home.openssl(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=ann \
+                 -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth \
+                 -keyout ann.key -out ann.pem",
+            );
+            let password = format!("-passout pass:{PASSWORD}");
+            home.openssl(&format!(
+                "pkcs12 -export -inkey ann.key -in ann.pem -name ann -out ann.pfx {password}"
+            ));
+            let entry =
+                "[[client]]\nname = \"ann\"\ncertificate = \"ann.pem\"\nroles = [\"reviewer\"]\n";
+            home.write("clients.toml", entry);
+            format!(
+                "[listen.console.client_certificates]\nenabled = true\naddress = \"127.0.0.1:0\"\nclients = \"{}\"\n",
+                home.file("clients.toml").display()
+            )
+        })
+    }
+
+    fn made(more: impl FnOnce(&Home) -> String) -> Self {
         let home = Home::new();
         configure(&home);
         let mut configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
         configuration += "[listen.console]\nenabled = true\naddress = \"127.0.0.1:0\"\n";
+        configuration += &more(&home);
         configuration += &format!(
             "[[pkcs11.module]]\npath = \"{}\"\n",
             SoftHsm::module().display()
@@ -239,6 +269,25 @@ impl Site {
 
     pub(crate) fn browser(&self, script: Script) -> Browser {
         Browser::start(&self.certificate(), script, &["browser"])
+    }
+
+    /// A browser that shows the certificate in `ann.pfx` to the listener which asks for one, and what the addresses there
+    /// begin with.
+    pub(crate) fn browser_with_certificate(&self) -> (Browser, String) {
+        let settings = self.json("server show");
+        let listeners = settings["listeners"].as_array().unwrap();
+        let asking = listeners
+            .iter()
+            .find(|one| one["name"] == "console-client-certificates");
+        let origin = format!("https://{}", asking.unwrap()["address"].as_str().unwrap());
+        let shown = ClientCertificate {
+            file: &self.home.file("ann.pfx"),
+            password: PASSWORD,
+            origin: &origin,
+        };
+        let (trusted, logs) = (self.certificate(), ["browser"]);
+        let browser = Browser::start_with(&trusted, Script::On, &logs, Some(&shown));
+        (browser, origin)
     }
 
     /// A browser of which it can be asked which streams its pages hold open.
