@@ -1,7 +1,7 @@
 //! Body of a fuzz target: a connection on which any octets may come.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use hyper::header::{HOST, TRANSFER_ENCODING};
@@ -14,6 +14,9 @@ use super::service::{Peer, Request, Response, Service};
 use super::shutdown;
 use crate::config::Limits;
 use crate::metrics::{ListenerMetrics, Metrics};
+
+/// One for all inputs, as a process has one: what a histogram has taken in and nobody has asked for is not freed with it.
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 /// A whole connection: guard, parser, checks and body.
 ///
@@ -38,7 +41,7 @@ pub fn fuzz_connection(octets: &[u8]) {
 pub(crate) fn requests_in(octets: &[u8]) -> (Vec<Request>, Vec<u8>) {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let limits = Limits::default();
-    let metrics = ListenerMetrics::new(&Metrics::new(), "http");
+    let metrics = ListenerMetrics::new(&METRICS, "http");
     let recorder = Arc::new(Recorder(requests.clone()));
     let engine = Engine::new(recorder, &limits, metrics, 0, Arc::new(AtomicU64::new(1)));
     let (_trigger, signal) = shutdown::channel();
