@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +112,16 @@ async fn next<L: Listener>(
     (permit, listener.accept().await)
 }
 
+/// The next connection, and who makes it: at a socket for both families the system shows an IPv4 address as one of IPv6.
+pub(super) async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept().await?;
+    let address = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    };
+    Ok((stream, address))
+}
+
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(failure) = ended {
         error!(%failure, "a connection's task failed");
@@ -145,7 +155,7 @@ impl Listener for Plain {
     type Raw = (TcpStream, SocketAddr);
 
     async fn accept(&self) -> io::Result<Self::Raw> {
-        self.listener.accept().await
+        accept_tcp(&self.listener).await
     }
 
     fn serve(
@@ -192,4 +202,20 @@ pub(super) fn admit(
         .admit(address.ip())
         .inspect_err(|reason| engine.metrics.rejected(reason.name()))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_of_a_socket_for_both_families_is_known_by_its_ipv4_address() {
+        let listener = TcpListener::bind("[::]:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dialled = TcpStream::connect(("127.0.0.1", port));
+        let (stream, accepted) = tokio::join!(dialled, accept_tcp(&listener));
+        let (_, address) = accepted.unwrap();
+        assert_eq!(address, stream.unwrap().local_addr().unwrap());
+        assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));
+    }
 }

@@ -16,7 +16,7 @@ use super::certificate::{self, CurrentCertificate};
 use super::clients::{self, PinnedClients};
 use super::connection;
 use super::exchange::Engine;
-use super::listener::{Listener, admit};
+use super::listener::{Listener, accept_tcp, admit};
 use super::listener_protocol::{self, ListenerProtocol};
 use super::overload::ConnectionCounts;
 use super::rejection::CloseReason;
@@ -97,7 +97,7 @@ impl Listener for Tls {
     type Raw = (TcpStream, SocketAddr);
 
     async fn accept(&self) -> io::Result<Self::Raw> {
-        self.listener.accept().await
+        accept_tcp(&self.listener).await
     }
 
     fn serve(
