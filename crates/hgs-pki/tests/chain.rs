@@ -3,12 +3,18 @@
 mod common;
 
 use std::slice;
+use std::time::Duration;
 
 use common::openssl::{AUTHORITY, LEAF, Openssl};
 use common::{issue, key, now, ten_years};
-use hgs_pki::chain::{self, ChainError, MAX_INTERMEDIATES};
+use hgs_pki::chain::{self, ChainError, ConstrainedRoots, MAX_INTERMEDIATES};
 use hgs_pki::issue::Issuer;
-use hgs_pki::{Certificate, EXPIRY_NOTICE, Seconds, Time, Validity, ValidityStatus, profile};
+use hgs_pki::{
+    Certificate, EXPIRY_NOTICE, Seconds, Time, TlsCertificate, Validity, ValidityStatus, pem,
+    profile,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::anchor_from_trusted_cert;
 
 fn day_after(certificate: &Certificate) -> Time {
     let begin = certificate.validity().not_before;
@@ -292,4 +298,91 @@ fn namesakes_do_not_make_the_search_endless() {
     assert_eq!(refused, Err(ChainError::TooDeep));
     let refused = chain::verify(&leaf, &namesakes, &[openssl.root("same")], when);
     assert_eq!(refused, Err(ChainError::TooManyPaths));
+}
+
+/// A certificate over a key on P-256, as TLS servers have, with its PEM beside it.
+fn on_curve(openssl: &Openssl, name: &str, options: &str) -> Vec<u8> {
+    const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+    let der = openssl.self_signed(name, &format!("{KEY} {options}"));
+    openssl.write(&format!("{name}.pem"), pem::encode("CERTIFICATE", &der));
+    der
+}
+
+fn below(issuer: &str, options: &str) -> String {
+    format!("-CA {issuer}.pem -CAkey {issuer}.key {options}")
+}
+
+/// As TLS servers are configured: files have certificates in any order, and TLS wants them in one.
+#[test]
+fn certificates_are_put_in_the_order_of_their_issuers() {
+    let openssl = Openssl::new();
+    let root = on_curve(&openssl, "root", AUTHORITY);
+    let intermediate = on_curve(&openssl, "intermediate", &below("root", AUTHORITY));
+    let leaf = on_curve(&openssl, "leaf", &below("intermediate", LEAF));
+    let stranger = on_curve(&openssl, "stranger", AUTHORITY);
+    let unread = b"no certificate".to_vec();
+    let given = [&stranger, &root, &unread, &leaf, &intermediate].map(Clone::clone);
+    let expected = [&leaf, &intermediate, &root, &stranger, &unread].map(Clone::clone);
+    assert_eq!(chain::in_order(given.to_vec(), 3), expected);
+    // A root leads no further, and neither does what can't be read.
+    let expected = [&root, &stranger, &unread, &leaf, &intermediate].map(Clone::clone);
+    assert_eq!(chain::in_order(given.to_vec(), 1), expected);
+    let expected = [&unread, &stranger, &root, &leaf, &intermediate].map(Clone::clone);
+    assert_eq!(chain::in_order(given.to_vec(), 2), expected);
+    assert_eq!(chain::in_order(given.to_vec(), given.len()), given);
+    let namesakes = [&root, &stranger, &on_curve(&openssl, "root", AUTHORITY)].map(Clone::clone);
+    assert_eq!(chain::in_order(namesakes.to_vec(), 0), namesakes);
+}
+
+/// TLS clients ask for the purpose of a server, and for what a root constrains that the library does not compare.
+#[test]
+fn the_certificate_of_a_tls_server_is_held_to_its_purpose_and_to_the_constraints_of_its_root() {
+    let openssl = Openssl::new();
+    let narrow = "-addext nameConstraints=critical,permitted;URI:example.org";
+    let plain = on_curve(&openssl, "plain", AUTHORITY);
+    let narrow = on_curve(&openssl, "narrow", &format!("{AUTHORITY} {narrow}"));
+    let verified = |issuer: &str, options: &str| {
+        let root = if issuer == "plain" { &plain } else { &narrow };
+        let root = CertificateDer::from(root.as_slice());
+        let mut known = ConstrainedRoots::default();
+        known.add(anchor_from_trusted_cert(&root).unwrap()).unwrap();
+        assert_eq!(known.anchors_lack_constraints(), issuer == "narrow");
+        let leaf = on_curve(
+            &openssl,
+            "leaf",
+            &below(issuer, &format!("{LEAF} {options}")),
+        );
+        let begin = Validity::of_any_certificate(&leaf).unwrap().not_before;
+        let when = Duration::from_secs(u64::try_from(begin.unix()).unwrap());
+        let (leaf, when) = (CertificateDer::from(leaf), UnixTime::since_unix_epoch(when));
+        known.verify_tls_server(&leaf, &[], when, webpki::ALL_VERIFICATION_ALGS)
+    };
+    let server = "-addext extendedKeyUsage=serverAuth";
+    assert_eq!(verified("plain", server), Ok(()));
+    assert_eq!(verified("narrow", server), Ok(()));
+    let client = verified("plain", "-addext extendedKeyUsage=clientAuth");
+    assert!(matches!(client, Err(ChainError::Invalid(_))), "{client:?}");
+    let at = |host: &str| format!("{server} -addext subjectAltName=URI:https://{host}/");
+    assert_eq!(verified("plain", &at("example.com")), Ok(()));
+    assert_eq!(verified("narrow", &at("example.org")), Ok(()));
+    let outside = verified("narrow", &at("example.com"));
+    assert!(
+        matches!(outside, Err(ChainError::NameConstraint)),
+        "{outside:?}"
+    );
+}
+
+#[test]
+fn a_tls_certificate_says_for_which_names_it_is() {
+    let openssl = Openssl::new();
+    let names = "-addext subjectAltName=DNS:a.example,IP:192.0.2.1,DNS:b.example";
+    let read = |name: &str, options: &str| {
+        TlsCertificate::from_der(&on_curve(&openssl, name, options)).unwrap()
+    };
+    let server = read("server", &format!("{LEAF} {names}"));
+    assert_eq!(server.dns_names, ["a.example", "b.example"]);
+    assert!(!server.is_certificate_authority);
+    let authority = read("authority", AUTHORITY);
+    assert!(authority.dns_names.is_empty());
+    assert!(authority.is_certificate_authority);
 }

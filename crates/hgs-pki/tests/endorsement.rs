@@ -364,6 +364,16 @@ fn padding_of_an_nv_index_is_no_part_of_the_certificate() {
 }
 
 #[test]
+fn endorsements_are_the_same_if_their_octets_are() {
+    let openssl = openssl();
+    authority(&openssl, "root", None, AUTHORITY);
+    let one = ek(&openssl, "root", "");
+    let again = EndorsementCertificate::from_octets(one.to_pem().as_bytes()).unwrap();
+    assert_eq!(one, again);
+    assert_ne!(one, ek(&openssl, "root", ""), "another serial number");
+}
+
+#[test]
 fn pem_holds_one_certificate() {
     let openssl = openssl();
     authority(&openssl, "root", None, AUTHORITY);

@@ -22,6 +22,18 @@ use hgs_pki::{
 
 const SKEW: Seconds = Seconds::new(60);
 
+#[test]
+fn kinds_and_modes_are_read_by_their_names() {
+    for kind in HealthKind::ALL {
+        assert_eq!(kind.name().parse(), Ok(kind));
+    }
+    assert!("both".parse::<HealthKind>().is_err());
+    for mode in AttestationMode::ALL {
+        assert_eq!(mode.name().parse(), Ok(mode));
+    }
+    assert!("hyper-v".parse::<AttestationMode>().is_err());
+}
+
 fn statement() -> HealthStatement {
     HealthStatement {
         mode: AttestationMode::HostKey,

@@ -6,7 +6,7 @@ mod common;
 use common::openssl::Openssl;
 use common::{issue, key, now, ten_years};
 use hgs_crypto::rsa::{PublicKeyError, Weakness};
-use hgs_pki::endorsement::EndorsementAuthority;
+use hgs_pki::endorsement::{EndorsementAuthority, EndorsementAuthorityError};
 use hgs_pki::health::{AttestationMode, HealthStatement, HostId};
 use hgs_pki::issue::Issuer;
 use hgs_pki::{
@@ -84,8 +84,47 @@ fn two_different_signature_algorithms_are_refused() {
     let sha_256 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
     let sha_384 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c";
     let inner = patched(plain().der(), sha_256, sha_384);
-    let refused = Certificate::from_der(&inner);
-    assert_eq!(refused, Err(CertificateError::SignatureAlgorithmMismatch));
+    let refused = CertificateError::SignatureAlgorithmMismatch;
+    assert_eq!(Certificate::from_der(&inner), Err(refused));
+    assert_eq!(EndorsementAuthority::from_der(&inner), Err(refused.into()));
+}
+
+/// Both readers of certificates: the one for RSA, and the one for any key.
+#[track_caller]
+fn refused_by_both(der: &[u8]) {
+    assert!(Certificate::from_der(der).is_err());
+    let read = EndorsementAuthority::from_der(der);
+    assert!(
+        matches!(read, Err(EndorsementAuthorityError::Certificate(_))),
+        "{read:?}"
+    );
+}
+
+#[test]
+fn serial_numbers_and_names_are_read_as_what_they_are() {
+    let certificate = plain();
+    // An INTEGER does not begin with a zero that says nothing.
+    let serial = [&[2, 16][..], certificate.serial_number()].concat();
+    let mut padded = serial.clone();
+    padded[2] = 0;
+    padded[3] &= 0x7f;
+    refused_by_both(&patched(certificate.der(), &serial, &padded));
+    // The type of an attribute is an OBJECT IDENTIFIER.
+    refused_by_both(&patched(
+        certificate.der(),
+        b"\x06\x03\x55\x04\x03",
+        b"\x04\x03\x55\x04\x03",
+    ));
+}
+
+#[test]
+fn a_key_of_another_algorithm_is_refused_by_its_name() {
+    let rsa = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    let pss = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+    let other = patched(plain().der(), rsa, pss);
+    let oid = ObjectIdentifier::new("1.2.840.113549.1.1.10").unwrap();
+    let refused = Certificate::from_der(&other);
+    assert_eq!(refused, Err(CertificateError::UnsupportedKey(oid)));
 }
 
 #[test]

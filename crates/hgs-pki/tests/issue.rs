@@ -3,9 +3,13 @@
 mod common;
 
 use common::{issue, key, now, sign, ten_years};
-use hgs_pki::issue::{IssueError, Issuer, Template, prepare};
+use hgs_pki::endorsement::{EndorsementCertificate, TpmModel};
+use hgs_pki::issue::{
+    EndorsementSubject, IssueError, Issuer, Template, prepare, prepare_endorsement,
+};
 use hgs_pki::{
-    Certificate, Extension, KeyUsage, NotIssued, ObjectIdentifier, Seconds, Time, Validity, profile,
+    Certificate, Extension, KeyUsage, NotIssued, ObjectIdentifier, Seconds, Time, TlsCertificate,
+    Validity, profile,
 };
 use proptest::prelude::*;
 
@@ -53,6 +57,66 @@ fn a_signature_by_another_key_or_over_something_else_issues_nothing() {
     assert_eq!(prepared().assemble(b""), Err(IssueError::Signature));
     let good = sign(&key("own"), prepared().to_be_signed());
     assert!(prepared().assemble(&good).is_ok());
+}
+
+#[test]
+fn the_endorsement_of_a_tpm_is_issued_by_an_authority_with_its_own_signature_only() {
+    let authority_key = key("signer");
+    let template = profile::endorsement_authority("vm", ten_years());
+    let authority = issue(template, &authority_key, Issuer::SelfSigned, &authority_key);
+    assert!(authority.is_certificate_authority());
+    let model = TpmModel {
+        manufacturer: Some("id:494E5443".to_owned()),
+        model: Some("Model 7".to_owned()),
+        version: Some("id:00020008".to_owned()),
+    };
+    let rsa = EndorsementSubject::Rsa(key("host").public().clone());
+    let (x, y) = ([1; 48], [2; 48]);
+    for subject in [rsa, EndorsementSubject::P384 { x, y }] {
+        let prepared = || {
+            let subject = subject.clone();
+            prepare_endorsement("vm", &model, ten_years(), subject, &authority, [7; 16]).unwrap()
+        };
+        let foreign = sign(&key("host"), prepared().to_be_signed());
+        assert_eq!(prepared().assemble(&foreign), Err(IssueError::Signature));
+        let elsewhere = sign(&authority_key, b"something else");
+        assert_eq!(prepared().assemble(&elsewhere), Err(IssueError::Signature));
+        let good = sign(&authority_key, prepared().to_be_signed());
+        let der = prepared().assemble(&good).unwrap();
+        let read = TlsCertificate::from_der(&der).unwrap();
+        assert_eq!(read.validity, ten_years());
+        assert!(!read.is_certificate_authority);
+        if let EndorsementSubject::Rsa(key) = &subject {
+            let read = EndorsementCertificate::from_octets(&der).unwrap();
+            assert_eq!((read.public_key(), read.tpm()), (key, &model));
+        }
+    }
+    let leaf = profile::host_key("node", ten_years());
+    let leaf = issue(leaf, &authority_key, Issuer::SelfSigned, &authority_key);
+    let subject = EndorsementSubject::P384 { x, y };
+    let refused = prepare_endorsement("vm", &model, ten_years(), subject, &leaf, [7; 16]);
+    let name = leaf.subject().to_owned();
+    assert_eq!(refused.unwrap_err(), IssueError::IssuerNotAuthority(name));
+}
+
+#[test]
+fn authorities_are_authorities_over_leaves_only() {
+    for template in [
+        profile::attestation_signer(ten_years()),
+        profile::one_time_authority(ten_years()),
+        profile::migration_authority(ten_years()),
+        profile::cluster_authority("Nodes", "hgs.example", ten_years()),
+        profile::endorsement_authority("vm", ten_years()),
+    ] {
+        let own = key("own");
+        let authority = issue(template, &own, Issuer::SelfSigned, &own);
+        assert!(authority.is_certificate_authority());
+        let (critical, constraints) = authority.extension(&profile::BASIC_CONSTRAINTS).unwrap();
+        assert!(critical);
+        // An authority, and no authority below it.
+        assert_eq!(constraints, [0x30, 6, 1, 1, 0xff, 2, 1, 0]);
+        assert!(authority.allows(KeyUsage::KEY_CERT_SIGN));
+    }
 }
 
 #[test]
