@@ -112,6 +112,24 @@ fn a_signature_by_another_key_is_noticed_before_it_is_sent() {
     assert_eq!(refused, HostKeySignatureError);
 }
 
+#[test]
+fn a_nonce_is_returned_with_the_signature_of_the_host_key_only() {
+    let request = asking();
+    let nonce = nonces().nonce(now());
+    let prepared = request.prove(nonce.clone());
+    let signature = sign(&stranger_key(), prepared.to_be_signed());
+    assert_eq!(prepared.assemble(signature), Err(HostKeySignatureError));
+    let elsewhere = sign(&host_key(), request.body());
+    let refused = request.prove(nonce.clone()).assemble(elsewhere);
+    assert_eq!(refused, Err(HostKeySignatureError));
+    let prepared = request.prove(nonce);
+    let signature = sign(&host_key(), prepared.to_be_signed());
+    let proof = prepared.assemble(signature).unwrap();
+    let host = host_key();
+    let verified = proof.verify(request.body(), host.public(), &nonces(), now());
+    assert_eq!(verified, Ok(()));
+}
+
 fn receive(reply: &Reply) -> Result<Attested, AttestationFailure> {
     asking().receive(200, &reply.to_json())
 }

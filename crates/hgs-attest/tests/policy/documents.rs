@@ -1,8 +1,8 @@
 //! Documents are read strictly, within budgets, and as they were written.
 
 use hgs_attest::policy::{
-    Baseline, CiPolicy, ComponentKind, DocumentError, DumpKey, Encoding, ExpectedEvent,
-    HostMeasurements, MAX_BASELINE_OCTETS, MAX_TEXT_OCTETS,
+    Baseline, CiPolicy, ComponentKind, DocumentError, DumpKey, Encoding, ExpectedEvent, FinalValue,
+    HostComponent, HostMeasurements, MAX_ALTERNATIVES, MAX_BASELINE_OCTETS, MAX_TEXT_OCTETS, State,
 };
 use proptest::prelude::*;
 
@@ -93,6 +93,136 @@ fn a_document_with_more_of_something_than_it_may_have_is_refused() {
         read,
         Err(DocumentError::TooMany { limit: 512, .. })
     ));
+}
+
+fn final_value() -> FinalValue {
+    FinalValue {
+        name: "value".to_owned(),
+        pcr: 5,
+        value: digest("value"),
+        source: source(),
+        state: State::promoted(),
+    }
+}
+
+#[test]
+fn each_list_of_a_baseline_has_its_limit_and_each_name_its_form() {
+    let read = |change: &dyn Fn(&mut Baseline)| {
+        let mut baseline = small();
+        baseline.final_values.push(final_value());
+        change(&mut baseline);
+        Baseline::from_json(baseline.to_json().as_bytes())
+    };
+    assert!(read(&|_| {}).is_ok());
+    let too_many = |what, limit| Err(DocumentError::TooMany { what, limit });
+    assert_eq!(
+        read(&|baseline| baseline.lanes = vec![baseline.lanes[0].clone(); 25]),
+        too_many("PCRs", 24)
+    );
+    assert_eq!(
+        read(&|baseline| {
+            let slots = &mut baseline.lanes[0].slots;
+            *slots = vec![slots[0].clone(); 129];
+        }),
+        too_many("slots of a PCR", 128)
+    );
+    assert_eq!(
+        read(&|baseline| baseline.final_values = vec![final_value(); 1025]),
+        too_many("final values", 1024)
+    );
+    assert_eq!(
+        read(&|baseline| {
+            let alternatives = &mut baseline.components[0].alternatives;
+            alternatives[0].events.clear();
+            *alternatives = vec![alternatives[0].clone(); MAX_ALTERNATIVES + 1];
+        }),
+        too_many("alternatives of a component", MAX_ALTERNATIVES)
+    );
+    for change in [
+        (|baseline| baseline.lanes[0].slots[0].component.clear()) as fn(&mut Baseline),
+        |baseline| baseline.lanes[0].slots[0].name.push(' '),
+        |baseline| baseline.components[0].name.push('\n'),
+        |baseline| baseline.components[0].alternatives[0].name.clear(),
+        |baseline| baseline.components[0].alternatives[0].source.of.clear(),
+        |baseline| {
+            baseline.components[0].alternatives[0].events[0]
+                .slot
+                .clear()
+        },
+        |baseline| {
+            let events = &mut baseline.components[0].alternatives[0].events;
+            events.push(events[0].clone());
+        },
+        |baseline| baseline.final_values[0].name.clear(),
+        |baseline| baseline.final_values[0].source.of.clear(),
+        |baseline| baseline.components[0].name = "x".repeat(201),
+    ] {
+        let refused = read(&change);
+        assert!(
+            matches!(refused, Err(DocumentError::Inconsistent(_))),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_host_has_of_its_own_is_held_to_the_same_limits_and_forms() {
+    let read = |change: &dyn Fn(&mut HostMeasurements)| {
+        let mut measurements = HostMeasurements {
+            components: vec![HostComponent {
+                name: "program".to_owned(),
+                alternatives: small().components[0].alternatives.clone(),
+            }],
+            ..HostMeasurements::default()
+        };
+        let root = ("root".to_owned(), "/dev/sda1".to_owned());
+        measurements.parameters.extend([root]);
+        change(&mut measurements);
+        HostMeasurements::from_json(measurements.to_json().as_bytes())
+    };
+    assert!(read(&|_| {}).is_ok());
+    let too_many = |what, limit| Err(DocumentError::TooMany { what, limit });
+    let many = |count: usize| (0..count).map(|number| (format!("p-{number}"), "x".to_owned()));
+    assert!(read(&|own| own.parameters = many(64).collect()).is_ok());
+    assert_eq!(
+        read(&|own| own.parameters = many(65).collect()),
+        too_many("parameters", 64)
+    );
+    assert_eq!(
+        read(&|own| own.components = vec![own.components[0].clone(); 129]),
+        too_many("components", 128)
+    );
+    let parameter = |own: &mut HostMeasurements, name: &str, value: &str| {
+        own.parameters = [(name.to_owned(), value.to_owned())].into();
+    };
+    let longest = "x".repeat(256);
+    assert!(read(&|own| parameter(own, "root", &longest)).is_ok());
+    for (name, value) in [
+        ("Root", "x"),
+        ("", "x"),
+        ("root", ""),
+        ("root", "two words"),
+        ("root", "{x}"),
+        ("root", "\"x\""),
+        ("root", &format!("{longest}x")),
+    ] {
+        let refused = read(&|own| parameter(own, name, value));
+        assert!(
+            matches!(refused, Err(DocumentError::Inconsistent(_))),
+            "{name} {value}: {refused:?}"
+        );
+    }
+    for change in [
+        (|own| own.components[0].name.clear()) as fn(&mut HostMeasurements),
+        |own| own.components[0].alternatives[0].name.clear(),
+        |own| own.components.push(own.components[0].clone()),
+    ] {
+        let refused = read(&change);
+        assert!(
+            matches!(refused, Err(DocumentError::Inconsistent(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 fn of_one_file() -> CiPolicy {

@@ -254,6 +254,28 @@ fn optional_repeated_and_any_slots() {
 }
 
 #[test]
+fn a_retired_alternative_of_a_repeated_slot_is_refused() {
+    let mut baseline = small();
+    baseline
+        .lanes
+        .push(lanes(&[(5, "attempt/text*")]).remove(0));
+    let mut alternatives = ["disk", "net"].map(|name| alternative(name, &[("text", name)]));
+    alternatives[1].state = State::Retired { at: NOW };
+    let attempt = component("attempt", ComponentKind::Shared, &alternatives);
+    baseline.components.push(attempt);
+    let set = compiled(&[("reference", &baseline)]);
+    let judge = |words: &str| {
+        let boot = boot_of(&[(4, "one"), (7, "on keys"), (5, words)]);
+        let evaluation = set.evaluate(&boot.proved(), NOW);
+        let causes = evaluation.differences().iter();
+        causes.map(|one| one.cause.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(judge("disk disk"), []);
+    let alternative = "net".to_owned();
+    assert_eq!(judge("disk net"), [Cause::Retired { alternative }]);
+}
+
+#[test]
 fn a_pcr_that_the_baseline_does_not_know_must_be_empty() {
     let (mut boot, baseline) = reference();
     boot.events.push(Event::of(12, b"credentials"));

@@ -461,15 +461,32 @@ fn pcrlock_files_that_can_t_be_imported_are_refused_by_name() {
     assert!(matches!(read(&long), PcrlockError::TooLarge { .. }));
     let many = record(&vec!["{}"; 4097].join(","));
     assert_eq!(read(&many), PcrlockError::TooManyRecords);
-    assert_eq!(
-        component_of_pcrlock("250-firmware-code-early.pcrlock"),
-        Some("firmware")
-    );
-    assert_eq!(
-        component_of_pcrlock("720-kernel-initrd.pcrlock.d"),
-        Some("initrd")
-    );
-    assert_eq!(component_of_pcrlock("500-separator.pcrlock.d"), None);
+}
+
+/// The names that the manual of systemd-pcrlock has.
+#[test]
+fn the_name_of_a_pcrlock_file_says_which_component_it_is_about() {
+    for (name, component) in [
+        ("240-secureboot-policy.pcrlock", Some("secure-boot")),
+        ("250-firmware-code-early.pcrlock", Some("firmware")),
+        ("600-gpt.pcrlock", Some("partition-table")),
+        ("610-boot-loader-shim.pcrlock", None),
+        ("620-secureboot-authority.pcrlock", Some("image-authority")),
+        ("630-shim.pcrlock", Some("shim")),
+        ("640-boot-loader.pcrlock.d", Some("loader")),
+        ("640-bootloader.pcrlock", Some("loader")),
+        ("650-kernel.pcrlock", Some("kernel")),
+        ("650-uki.pcrlock", Some("kernel")),
+        ("710-kernel-cmdline.pcrlock", Some("kernel")),
+        ("720-kernel-initrd.pcrlock.d", Some("initrd")),
+        ("820-machine-id.pcrlock", Some("system-identity")),
+        ("830-root-file-system.pcrlock", Some("system-identity")),
+        ("840-file-system-home.pcrlock", None),
+        ("840-file-system", Some("system-identity")),
+        ("500-separator.pcrlock.d", None),
+    ] {
+        assert_eq!(component_of_pcrlock(name), component, "{name}");
+    }
 }
 
 #[test]
