@@ -361,6 +361,8 @@ fn padding_of_an_nv_index_is_no_part_of_the_certificate() {
         refused,
         Err(EndorsementCertificateError::TooLarge(long.len()))
     );
+    let refused = EndorsementCertificate::from_octets(include_bytes!("data/version-1.pem"));
+    assert_eq!(refused, Err(EndorsementCertificateError::Version1));
 }
 
 #[test]
