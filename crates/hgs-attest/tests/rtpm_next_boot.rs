@@ -8,10 +8,10 @@ use common::tpm::{Host, Server, boot, parts, policies, with_blobs, with_context}
 use hgs_attest::client::AttestationFailure;
 use hgs_attest::client::rtpm::{AttestedByTpm, RtpmExchange, RtpmFault, Step};
 use hgs_attest::policy::{
-    Alternative, Baseline, Component, ComponentKind, Documents, EventDigest, ExpectedEvent,
-    HostMeasurements, LaneSlots, NEXT_BOOT_PERIOD, NextBootClaim, NextBootError, Parameters,
-    PolicySelection, PolicySet, RecordedEvidence, Slot, SlotEvents, Source, SourceKind, State,
-    Times, next_boot_confirmation,
+    Alternative, Baseline, Component, ComponentKind, DocumentError, Documents, EventDigest,
+    ExpectedEvent, HostMeasurements, LaneSlots, MAX_NEXT_BOOT_OCTETS, NEXT_BOOT_PERIOD,
+    NextBootClaim, NextBootError, Parameters, PolicySelection, PolicySet, RecordedEvidence, Slot,
+    SlotEvents, Source, SourceKind, State, Times, next_boot_confirmation,
 };
 use hgs_attest::rtpm::{Blob, Context};
 use hgs_attest::wire::SessionId;
@@ -405,6 +405,34 @@ fn a_host_says_nothing_of_images_whatever_the_kind_of_the_component() {
             pcr,
         };
         assert_eq!(refused(&set, &about("own", "image", b"x"), now()), expected);
+    }
+}
+
+#[test]
+fn a_claim_is_small_and_about_what_is_left_to_the_host() {
+    let long = vec![b' '; MAX_NEXT_BOOT_OCTETS + 1];
+    let expected = DocumentError::TooLarge {
+        found: long.len(),
+        limit: MAX_NEXT_BOOT_OCTETS,
+    };
+    let refusal = NextBootClaim::read(&long).unwrap_err();
+    assert_eq!(refusal, expected.into());
+
+    let mut of_all_hosts = Vec::new();
+    let set = set(|baseline| {
+        for lane in &baseline.lanes {
+            let slots = lane.slots.iter();
+            of_all_hosts.extend(slots.map(|slot| (slot.component.clone(), slot.name.clone())));
+        }
+        of_all_hosts.retain(|(name, _)| {
+            let component = baseline.component(name);
+            component.is_some_and(|component| component.kind != ComponentKind::Host)
+        });
+    });
+    assert!(of_all_hosts.len() > 3, "{of_all_hosts:?}");
+    for (component, slot) in of_all_hosts {
+        let refusal = refused(&set, &about(&component, &slot, b"x"), now());
+        assert_eq!(refusal, NextBootError::NotOfHost { component });
     }
 }
 

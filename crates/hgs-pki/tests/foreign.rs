@@ -238,6 +238,17 @@ fn files_as_people_keep_them() {
         Certificate::from_pem(&cut),
         Err(PemError::Unterminated { .. })
     ));
+    let headless = first_text.replace("-----BEGIN CERTIFICATE-----", "");
+    for stray in [
+        headless.clone(),
+        first.to_pem() + &headless,
+        headless + &first.to_pem(),
+    ] {
+        assert!(matches!(
+            Certificate::list_from_pem(&stray),
+            Err(PemError::NotBegun { .. })
+        ));
+    }
     let torn = first_text.replace("MII", "M-I");
     assert!(matches!(
         Certificate::from_pem(&torn),
