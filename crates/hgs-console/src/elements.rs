@@ -118,6 +118,12 @@ impl<'f> Field<'f> {
         }
     }
 
+    /// The name of what is made.
+    pub(crate) fn name(entered: &'f Entered) -> Self {
+        let help = "Letters, digits, hyphens, dots and underscores.";
+        Self::new("name", "Name", help).entered(entered).required()
+    }
+
     /// With what was entered there before.
     pub(crate) fn entered(self, entered: &'f Entered) -> Self {
         self.value(entered.field(self.name))

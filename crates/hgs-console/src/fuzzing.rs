@@ -27,10 +27,9 @@ pub fn fuzz_console_form(data: &[u8]) {
     if let Some(filters) = read_again::<log::Filters>(text) {
         let _ = filters.query();
     }
-    read_again::<hosts::Wanted>(text);
+    read_again::<views::After>(text);
     read_again::<hosts::Alike>(text);
     read_again::<machines::Wanted>(text);
-    read_again::<certificates::Wanted>(text);
     read_again::<certificates::OfTenant>(text);
     read_again::<policies::OfGroup>(text);
     read_again::<document::Which>(text);

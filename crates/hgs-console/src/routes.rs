@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acts::{self, Act, Entered};
 use crate::assets::{self, Asset};
-use crate::views::{hosts, sessions, settings};
+use crate::views::{After, hosts, sessions, settings};
 use crate::{Notice, Page, Path, Viewer};
 
 /// A screen or an act.
@@ -111,7 +111,7 @@ pub(crate) static HOSTS: Route = Route {
     menu: Some("Hosts"),
     operations: &[&OPERATIONS.hosts, &OPERATIONS.status],
     serves: Serves::Screen(|asked| {
-        let wanted: hosts::Wanted = asked.query()?;
+        let wanted: After = asked.query()?;
         let query = HostQuery {
             limit: Some(hosts::PAGE),
             after: wanted.after,

@@ -7,7 +7,7 @@ use hgs_pki::Thumbprint;
 use super::{Asked, Download, Route, Serves};
 use crate::acts::{certificates as acts, signers as signer_acts};
 use crate::pairs::Known;
-use crate::views::{certificate, certificates};
+use crate::views::{After, certificate, certificates};
 
 impl Asked<'_> {
     /// The certificate that the path names.
@@ -40,7 +40,7 @@ pub(crate) static CERTIFICATES: Route = Route {
         &OPERATIONS.signers,
     ],
     serves: Serves::Screen(|asked| {
-        let wanted: certificates::Wanted = asked.query()?;
+        let wanted: After = asked.query()?;
         let known = asked.known()?;
         let signers = asked.administration.signers(&DigestPageQuery::default())?;
         Ok(certificates::page(

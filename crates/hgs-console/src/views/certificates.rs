@@ -9,7 +9,7 @@ use hgs_pki::{Time, ValidityStatus};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::{counted, signers};
+use super::{After, counted, signers};
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, beginning, commands, condition, digest, form, link,
@@ -23,15 +23,6 @@ use crate::{Page, Path, Viewer};
 /// Certificates of one lineage on one page.
 pub(crate) const PAGE: usize = 100;
 
-/// Which certificates a page shows.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Wanted {
-    /// Only those that follow this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) after: Option<String>,
-}
-
 /// Whose pair is meant: a tenant's, or the fabric's.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,7 +34,7 @@ pub(crate) struct OfTenant {
 pub(crate) fn page(
     known: &Known,
     signers: &[Signer],
-    wanted: &Wanted,
+    wanted: &After,
     viewer: &Viewer,
     now: Time,
 ) -> Page {

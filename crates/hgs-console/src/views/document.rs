@@ -279,13 +279,7 @@ fn unreadable() -> Markup {
 
 pub(crate) fn add(entered: &Entered, effect: Option<&Effect>, error: Option<&AdminError>) -> Page {
     let back = POLICIES.fixed_path();
-    let name = Field::new(
-        "name",
-        "Name",
-        "Letters, digits, hyphens, dots and underscores.",
-    )
-    .entered(entered)
-    .required();
+    let name = Field::name(entered);
     let group = Field::new(
         "group",
         "Group",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judgement::differences;
 use super::waiting::Group;
-use super::{log, machines};
+use super::{After, log, machines};
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, in_short,
@@ -24,14 +24,6 @@ use crate::{Page, Path, Viewer};
 const MAX_NAMED: usize = 100;
 /// Hosts on one page.
 pub(crate) const PAGE: usize = 100;
-
-/// Which hosts a page shows.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Wanted {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) after: Option<String>,
-}
 
 pub(crate) fn list(
     hosts: &[Host],
@@ -49,7 +41,7 @@ pub(crate) fn list(
             (table("Registered hosts, by name", &headings, &rows))
         }
         @if let Some(last) = hosts.last().filter(|_| hosts.len() == PAGE) {
-            @let next = Wanted { after: Some(last.name.clone()) };
+            @let next = After { after: Some(last.name.clone()) };
             p { (link(Some(&HOSTS.fixed_path().with_query(&next)), "The next hosts")) }
         }
         section aria-labelledby="new" {
@@ -256,13 +248,7 @@ pub(crate) fn add(status: &Status, entered: &Entered, error: Option<&AdminError>
         is_dangerous: false,
         back: Some(&back),
     };
-    let name = Field::new(
-        "name",
-        "Name",
-        "Letters, digits, hyphens, dots and underscores.",
-    )
-    .entered(entered)
-    .required();
+    let name = Field::name(entered);
     let credential = Field::new("credential", label, help)
         .entered(entered)
         .required();

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use hgs_admin::types::AttestationMode;
+use serde::{Deserialize, Serialize};
 
 pub(crate) mod certificate;
 pub(crate) mod certificates;
@@ -23,6 +24,15 @@ pub(crate) mod tenants;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiting;
+
+/// Which part of a list a page shows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct After {
+    /// Only what follows this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<String>,
+}
 
 /// What hosts are known by.
 fn how_hosts_attest(mode: AttestationMode) -> &'static str {

@@ -104,11 +104,11 @@ pub(in super::super) fn pages() -> Vec<Page> {
         document: HOSTILE.to_owned(),
     };
     let mut pages = vec![
-        page(&known, &signers, &Wanted::default(), &administrator, NOW),
+        page(&known, &signers, &After::default(), &administrator, NOW),
         page(
             &Known::default(),
             &[],
-            &Wanted::default(),
+            &After::default(),
             &administrator,
             NOW,
         ),
@@ -151,7 +151,7 @@ fn shown(role: Role) -> String {
     let page = page(
         &known(),
         &[signer("05", true)],
-        &Wanted::default(),
+        &After::default(),
         &viewer(role),
         NOW,
     );
