@@ -368,16 +368,7 @@ fn a_browser_comes_back_once_with_its_own_cookie_and_state_and_within_five_minut
 fn what_the_provider_or_a_stranger_sends_by_the_browser_is_told_apart() {
     let party = party();
     let answer = |provider: &Provider, query_of: &dyn Fn(&str) -> String| {
-        let mut sign_ins = SignIns::default();
-        let begun = sign_ins.begin(
-            &party,
-            provider,
-            REDIRECT,
-            "192.0.2.1",
-            now(),
-            &mut System::new(),
-        );
-        let (secret, url) = begun.unwrap();
+        let (mut sign_ins, secret, url) = begun(&party, provider);
         let callback = Callback::read(&query_of(&query(&url)["state"])).unwrap();
         sign_ins
             .finish(Some(secret.expose()), &callback, &party, provider, now())

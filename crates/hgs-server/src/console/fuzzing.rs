@@ -6,9 +6,8 @@ use hgs_admin::{AdminError, Caller, Identity, Role};
 use hgs_console::requests::{self, OwnNames, Provenance};
 use hgs_console::routes::{self, Target};
 use hgs_console::sessions::{Cookie, LookAgain, NewSession, Presented, Sessions, Way};
-use hgs_crypto::CryptoError;
-use hgs_crypto::random::Random;
 use hgs_openid::Callback;
+use hgs_openid::fuzzing::Counting;
 use hgs_pki::{Seconds, Time};
 use hyper::http::uri::Authority;
 
@@ -101,17 +100,4 @@ fn somebody_is_signed_in() -> (Sessions, Cookie) {
     let begun = sessions.begin(new, NOW, &mut Counting(7));
     let (cookie, _) = begun.expect("it counts");
     (sessions, cookie)
-}
-
-/// A repeatable source.
-struct Counting(u8);
-
-impl Random for Counting {
-    fn fill(&mut self, octets: &mut [u8]) -> Result<(), CryptoError> {
-        for octet in octets {
-            *octet = self.0;
-            self.0 = self.0.wrapping_add(1);
-        }
-        Ok(())
-    }
 }
