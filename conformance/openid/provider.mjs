@@ -4,21 +4,20 @@
 //   rotate                signs with new keys, and forgets the others
 //   lie WHAT              changes each ID token before it goes out, signed with the provider's own key where that is possible
 //   lie                   stops that
+//   clock TIME            it is TIME now, in seconds since 1970
 // Its first line is its issuer. It ends with its standard input.
-//   node provider.mjs FOLDER [TIME]   FOLDER has the packages; TIME is the time that it is now, in seconds since 1970
+//   node provider.mjs FOLDER TIME   FOLDER has the packages; it is TIME, until told otherwise: the clock stands still
 import { createRequire } from 'node:module';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
-if (process.argv[3]) {
-  const ahead = Number(process.argv[3]) * 1000 - Date.now();
-  const Real = Date;
-  globalThis.Date = class extends Real {
-    constructor(...given) { super(...(given.length ? given : [Real.now() + ahead])); }
-    static now() { return Real.now() + ahead; }
-  };
-}
+let clock = Number(process.argv[3]) * 1000;
+const Real = Date;
+globalThis.Date = class extends Real {
+  constructor(...given) { super(...(given.length ? given : [clock])); }
+  static now() { return clock; }
+};
 const require = createRequire(`${process.argv[2]}/`);
 const load = (name) => import(pathToFileURL(require.resolve(name)));
 const { default: Provider } = await load('oidc-provider');
@@ -125,6 +124,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     await start();
   } else if (command === 'lie') {
     lie = argument;
+  } else if (command === 'clock') {
+    clock = Number(argument) * 1000;
   } else {
     throw new Error(`there is no command ${command}`);
   }

@@ -58,7 +58,7 @@ impl Provider {
             .arg(program)
             .arg(hgs_testkit::npm_packages("openid"))
             .arg(now.to_string())
-            // It has the time of the guardian by its argument.
+            // It has the time of the guardian by its argument and by command.
             .env_remove("LD_PRELOAD")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -104,13 +104,13 @@ struct Visited {
 }
 
 impl Visited {
-    async fn start(more: &str) -> Self {
+    async fn start() -> Self {
         let mut site = Site::initialised("").await;
         let mut provider = Provider::start(site.clock.now().unix());
         let secret = site.folder.path().join("openid.secret");
         hgs_files::create(&secret, b"hunter2 & more\n", Readers::Owner).unwrap();
         let issuer = format!(
-            "issuer = \"{}\"\nclient_secret_file = \"{}\"\n{more}\n[[listen.console.openid.group]]",
+            "issuer = \"{}\"\nclient_secret_file = \"{}\"\n[[listen.console.openid.group]]",
             provider.issuer,
             secret.display()
         );
@@ -137,6 +137,13 @@ impl Visited {
             jar: BTreeMap::new(),
             visited: Vec::new(),
         }
+    }
+
+    /// Moves the clocks of guardian and provider, which stand still otherwise.
+    fn advance(&mut self, by: Seconds) {
+        self.site.clock.advance(by);
+        let now = self.site.clock.now().unix();
+        self.provider.order(&format!("clock {now}"));
     }
 
     /// The page at the end of a whole sign-in as this user.
@@ -282,7 +289,7 @@ impl Browser {
 
 #[tokio::test]
 async fn users_of_a_provider_sign_in_with_the_roles_of_their_groups() {
-    let mut visited = Visited::start("").await;
+    let mut visited = Visited::start().await;
     let mut browser = visited.browser();
     let page = browser.go(&visited.url("/sign-in")).await;
     assert!(
@@ -327,7 +334,7 @@ async fn users_of_a_provider_sign_in_with_the_roles_of_their_groups() {
 
     // The provider signs with new keys, of which the guardian does not know yet.
     visited.provider.order("rotate");
-    visited.site.clock.advance(Seconds::new(61));
+    visited.advance(Seconds::new(61));
     let mut other = visited.browser();
     let done = visited.sign_in(&mut other, "bob.hosters").await;
     assert!(done.has("Signed in as"), "{}", done.body);
@@ -335,17 +342,17 @@ async fn users_of_a_provider_sign_in_with_the_roles_of_their_groups() {
 
     // The session lasts as long as the configuration says, whatever its user does.
     for _ in 0..3 {
-        visited.site.clock.advance(Seconds::from_minutes(19));
+        visited.advance(Seconds::from_minutes(19));
         other.go(&visited.url("/hosts")).await;
     }
-    visited.site.clock.advance(Seconds::from_minutes(4));
+    visited.advance(Seconds::from_minutes(4));
     let ended = other.go(&visited.url("/hosts")).await;
     assert!(ended.url.path() == "/sign-in", "{}", ended.url);
 }
 
 #[tokio::test]
 async fn whoever_the_provider_does_not_vouch_for_stays_outside() {
-    let mut visited = Visited::start("clock_tolerance = \"2min\"").await;
+    let mut visited = Visited::start().await;
     let mut browser = visited.browser();
     let refused = visited.sign_in(&mut browser, "mallory.strangers").await;
     assert_eq!(refused.status, 403, "{}", refused.body);
