@@ -490,3 +490,32 @@ fn a_host_can_stage_only_so_much_at_once() {
     let own = accepted.unwrap().measurements;
     assert_eq!(own.alternatives_of("initrd").len(), 1);
 }
+
+#[test]
+fn a_claim_with_which_the_record_could_not_be_compiled_is_refused() {
+    let set = set(|_| {});
+    let mut own = HostMeasurements::default();
+    own.add("initrd", alternative("own", "file", b"x"));
+    let of_host = set.for_host(&own).unwrap();
+    // It begins as another and goes on.
+    let mut longer = alternative("next", "file", b"x");
+    let more = alternative("more", "file", b"y").events.remove(0);
+    longer.events[0].events.extend(more.events);
+    let mut claim = HostMeasurements::default();
+    claim.add("initrd", longer);
+    let refusal = refused(&of_host, claim.to_json().as_bytes(), now());
+    assert!(matches!(refusal, NextBootError::Policies(_)), "{refusal}");
+    // There is no room for one more component.
+    let mut own = HostMeasurements::default();
+    for number in 0..128 {
+        own.add(
+            &format!("component {number}"),
+            alternative("own", "file", b"x"),
+        );
+    }
+    let full = set.for_host(&own).unwrap();
+    let (what, limit) = ("components", 128);
+    let expected = DocumentError::TooMany { what, limit };
+    let refusal = refused(&full, &about("initrd", "file", b"x"), now());
+    assert_eq!(refusal, expected.into());
+}

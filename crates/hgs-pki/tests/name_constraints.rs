@@ -186,6 +186,11 @@ const PERMITTED: &[Names] = &[
         "/C=DE/O=Example/CN=a",
         "DNS:a.example.org,email:root@example.org",
     ),
+    (
+        "critical,permitted;email:example.org",
+        "/CN=a",
+        "otherName:1.2.3.4;UTF8:a",
+    ),
 ];
 
 const FORBIDDEN: &[Names] = &[
@@ -382,13 +387,56 @@ fn names_without_the_part_that_is_compared_are_refused() {
     }
 }
 
+/// Where `openssl` is more lenient.
 #[test]
-fn a_user_in_a_uri_does_not_pass_for_its_host() {
+fn names_that_only_look_as_if_they_were_permitted_are_refused() {
     let pair = Pair::new();
-    let uri = "URI:https://example.org@example.com/";
-    let [root, leaf] = pair.issue("critical,permitted;URI:example.org", "/CN=a", uri);
-    let when = leaf.validity().not_before;
-    let refused = chain::verify(&leaf, &[], slice::from_ref(&root), when);
+    let verify = |constraints: &str, alternative: &str| {
+        let [root, leaf] = pair.issue(constraints, "/CN=a", alternative);
+        let when = leaf.validity().not_before;
+        chain::verify(&leaf, &[], slice::from_ref(&root), when)
+    };
+    // A user in a URI does not pass for its host, nor a domain for a host in it.
+    for (constraints, alternative) in [
+        (
+            "critical,permitted;URI:example.org",
+            "URI:https://example.org@example.com/",
+        ),
+        (
+            "critical,permitted;email:.example.org",
+            "email:a@.example.org",
+        ),
+    ] {
+        let refused = verify(constraints, alternative);
+        assert_eq!(refused, Err(ChainError::NameConstraint), "{alternative}");
+    }
+    // What has no part to compare is not excluded, but not accepted either.
+    for (constraints, alternative) in [
+        ("critical,permitted;email:example.org", "email:@example.org"),
+        ("critical,excluded;email:example.org", "email:a@"),
+        (
+            "critical,excluded;email:example.org",
+            "email:grün@example.com",
+        ),
+        (
+            "critical,excluded;URI:example.org",
+            "URI:https:///example.org",
+        ),
+        (
+            "critical,excluded;URI:example.org",
+            "URI:https://192.0.2.1/",
+        ),
+        (
+            "critical,excluded;URI:example.org",
+            "URI:https://[2001:db8::1]/",
+        ),
+    ] {
+        let refused = verify(constraints, alternative);
+        assert_eq!(refused, Err(ChainError::MalformedNames), "{alternative}");
+    }
+    // An excluded address of no octets is about every address.
+    let excluded = "critical,DER:30:06:A1:04:30:02:81:00";
+    let refused = verify(excluded, "email:a@example.org");
     assert_eq!(refused, Err(ChainError::NameConstraint));
 }
 

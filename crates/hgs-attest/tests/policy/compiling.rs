@@ -1,14 +1,15 @@
 //! What is empty, ambiguous or inconsistent is refused when it is saved.
 
 use hgs_attest::policy::{
-    Alternative, Baseline, BaselineError, Component, ComponentKind, Documents, Encoding,
-    EventDigest, ExpectedEvent, FinalValue, HostMeasurements, LaneSlots, PolicyName,
-    PolicySelection, PolicySet, PolicySetError, PolicySettingError, Slot, SlotEvents, Source,
-    SourceKind, State, Times,
+    Alternative, Baseline, BaselineError, CiPolicy, Component, ComponentKind, Documents, DumpKey,
+    Encoding, EventDigest, ExpectedEvent, FinalValue, HostMeasurements, LaneSlots, PathFiles,
+    PolicyName, PolicySelection, PolicySet, PolicySetError, PolicySettingError, Slot, SlotEvents,
+    Source, SourceKind, State, Times,
 };
 use hgs_crypto::hash::sha256;
 
 use crate::common::{NOW, baseline_of, recorded, try_compile};
+use crate::documents::final_value;
 
 pub(crate) fn source() -> Source {
     Source {
@@ -153,6 +154,13 @@ fn a_baseline_that_an_empty_boot_matches_is_refused() {
         }),
         empty(7)
     );
+    // A final value speaks for its own PCR alone.
+    let error = refused(|baseline| {
+        baseline.lanes.remove(0);
+        baseline.components.remove(0);
+        baseline.final_values.push(final_value(7));
+    });
+    assert_eq!(error, empty(4));
     let retired = refused(|baseline| {
         baseline.components[1].alternatives[0].state = State::Retired { at: NOW };
     });
@@ -222,6 +230,15 @@ fn a_slot_that_may_be_empty_and_begins_as_the_next_is_refused() {
         ));
     });
     assert_eq!(error, expected);
+    // What stands behind a slot that is never empty may begin alike.
+    let mut baseline = small();
+    baseline.lanes[0] = lanes(&[(4, "tool/image? program/image tool/again?")]).remove(0);
+    baseline.components.push(component(
+        "tool",
+        ComponentKind::Shared,
+        &[alternative("tool", &[("image", "tool"), ("again", "tool")])],
+    ));
+    assert!(try_compile(&[("reference", &baseline)]).is_ok());
 }
 
 #[test]
@@ -425,11 +442,41 @@ fn a_host_s_own_alternatives_are_checked_against_the_baseline_s() {
 }
 
 #[test]
+fn a_host_s_own_alternative_that_begins_as_the_next_slot_is_refused() {
+    let mut baseline = small();
+    baseline.lanes[0] = lanes(&[(4, "own/image? program/image")]).remove(0);
+    baseline
+        .components
+        .push(component("own", ComponentKind::Host, &[]));
+    let set = try_compile(&[("reference", &baseline)]).unwrap();
+    let host = |words: &str| {
+        let mut host = HostMeasurements::default();
+        host.add("own", alternative("own", &[("image", words)]));
+        set.for_host(&host).map(|_| ())
+    };
+    assert_eq!(host("own"), Ok(()));
+    let expected = BaselineError::Ambiguous {
+        pcr: 4,
+        component: "own".to_owned(),
+        slot: "image".to_owned(),
+        next_component: "program".to_owned(),
+        next: "image".to_owned(),
+    };
+    match host("two tools") {
+        Err(PolicySetError::Baseline { error, .. }) => assert_eq!(*error, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_repeated_slot_is_the_only_one_of_its_component_and_never_empty() {
     let error = refused(|baseline| {
         baseline
             .lanes
             .push(lanes(&[(5, "program/again*")]).remove(0));
+        let alternatives =
+            ["one", "two"].map(|word| alternative(word, &[("image", word), ("again", word)]));
+        baseline.components[0].alternatives = alternatives.to_vec();
     });
     assert_eq!(
         error,
@@ -535,9 +582,42 @@ fn the_digest_of_a_set_changes_with_each_part_of_it() {
     host.parameters
         .insert("root".to_owned(), "value".to_owned());
     let of_host = set.for_host(&host).unwrap();
-    let digests = [&set, &renamed, &more, &of_host].map(|set| *set.digest());
+    let more_of_host = more.for_host(&host).unwrap();
+    let mut digests = [&set, &renamed, &more, &of_host, &more_of_host]
+        .map(|set| *set.digest())
+        .to_vec();
+    let mut with = |policy: PolicyName, change: &dyn Fn(&mut Documents)| {
+        let mut documents = Documents {
+            baselines: [("reference".to_owned(), small())].into(),
+            ..Documents::default()
+        };
+        change(&mut documents);
+        let mut selection = PolicySelection::default();
+        selection.set(policy, true).unwrap();
+        let set = PolicySet::compile(&selection, &documents).unwrap();
+        digests.push(*set.digest());
+    };
+    with(PolicyName::NoDumps, &|_| {});
+    for name in ["files", "other files"] {
+        for file in ["/bin/a", "/bin/b"] {
+            let files = [(file.to_owned(), digest("file"))];
+            let files = CiPolicy::of_files("today", source(), files);
+            with(PolicyName::CiPolicy, &|documents| {
+                documents.ci_policies = [(name.to_owned(), files.clone())].into();
+            });
+            let key = DumpKey {
+                files: vec![PathFiles {
+                    path: file.to_owned(),
+                    digests: vec![digest("file")],
+                }],
+            };
+            with(PolicyName::DumpEncryption, &|documents| {
+                documents.dump_keys = [(name.to_owned(), key.clone())].into();
+            });
+        }
+    }
     for (place, digest) in digests.iter().enumerate() {
-        assert!(!digests[..place].contains(digest));
+        assert!(!digests[..place].contains(digest), "{place}");
     }
     assert_eq!(
         set.digest(),

@@ -6,7 +6,7 @@ use hgs_attest::policy::{
 };
 use proptest::prelude::*;
 
-use crate::common::{baseline_of, recorded};
+use crate::common::{NOW, baseline_of, recorded};
 use crate::compiling::{digest, small, source};
 
 #[test]
@@ -95,10 +95,10 @@ fn a_document_with_more_of_something_than_it_may_have_is_refused() {
     ));
 }
 
-fn final_value() -> FinalValue {
+pub(crate) fn final_value(pcr: u8) -> FinalValue {
     FinalValue {
         name: "value".to_owned(),
-        pcr: 5,
+        pcr,
         value: digest("value"),
         source: source(),
         state: State::promoted(),
@@ -109,7 +109,7 @@ fn final_value() -> FinalValue {
 fn each_list_of_a_baseline_has_its_limit_and_each_name_its_form() {
     let read = |change: &dyn Fn(&mut Baseline)| {
         let mut baseline = small();
-        baseline.final_values.push(final_value());
+        baseline.final_values.push(final_value(5));
         change(&mut baseline);
         Baseline::from_json(baseline.to_json().as_bytes())
     };
@@ -127,7 +127,7 @@ fn each_list_of_a_baseline_has_its_limit_and_each_name_its_form() {
         too_many("slots of a PCR", 128)
     );
     assert_eq!(
-        read(&|baseline| baseline.final_values = vec![final_value(); 1025]),
+        read(&|baseline| baseline.final_values = vec![final_value(5); 1025]),
         too_many("final values", 1024)
     );
     assert_eq!(
@@ -223,6 +223,38 @@ fn what_a_host_has_of_its_own_is_held_to_the_same_limits_and_forms() {
             "{refused:?}"
         );
     }
+}
+
+#[test]
+fn what_a_host_claims_is_checked_and_so_is_what_becomes_of_its_record() {
+    let of = |names: &[String]| HostMeasurements {
+        components: names
+            .iter()
+            .map(|name| HostComponent {
+                name: name.clone(),
+                alternatives: small().components[0].alternatives.clone(),
+            })
+            .collect(),
+        ..HostMeasurements::default()
+    };
+    let accept = |known: &HostMeasurements, claim: &HostMeasurements| {
+        known.accept_claim(claim, "host-07", NOW).map(drop)
+    };
+    let program = of(&["program".to_owned()]);
+    let numbers: Vec<_> = (0..128).map(|number| format!("c-{number}")).collect();
+    assert_eq!(accept(&of(&numbers[1..]), &program), Ok(()));
+    let (what, limit) = ("components", 128);
+    assert_eq!(
+        accept(&of(&numbers), &program),
+        Err(DocumentError::TooMany { what, limit })
+    );
+    // Together they would be one component.
+    let twice = of(&["program".to_owned(), "program".to_owned()]);
+    let refused = accept(&HostMeasurements::default(), &twice);
+    assert!(
+        matches!(refused, Err(DocumentError::Inconsistent(_))),
+        "{refused:?}"
+    );
 }
 
 fn of_one_file() -> CiPolicy {

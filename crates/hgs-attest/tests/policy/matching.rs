@@ -277,6 +277,37 @@ fn a_retired_alternative_of_a_repeated_slot_is_refused() {
 }
 
 #[test]
+fn an_alternative_of_a_repeated_slot_that_expired_is_refused() {
+    let mut baseline = small();
+    baseline
+        .lanes
+        .push(lanes(&[(5, "attempt/text*")]).remove(0));
+    let mut alternatives = ["disk", "net"].map(|name| alternative(name, &[("text", name)]));
+    alternatives[1].state = State::Staged { expires: NOW };
+    let attempt = component("attempt", ComponentKind::Shared, &alternatives);
+    baseline.components.push(attempt);
+    let set = compiled(&[("reference", &baseline)]);
+    let boot = boot_of(&[(4, "one"), (7, "on keys"), (5, "disk net")]).proved();
+    let before = NOW.checked_sub(Seconds::new(1)).unwrap();
+    let evaluation = set.evaluate(&boot, before);
+    let used: Vec<_> = evaluation
+        .used()
+        .iter()
+        .map(|used| &used.alternative)
+        .collect();
+    assert_eq!(used, ["disk", "net", "one", "on"]);
+    let evaluation = set.evaluate(&boot, NOW);
+    let [difference] = evaluation.differences() else {
+        panic!("{evaluation}");
+    };
+    let cause = Cause::Expired {
+        alternative: "net".to_owned(),
+        at: NOW,
+    };
+    assert_eq!((difference.event, &difference.cause), (Some(5), &cause));
+}
+
+#[test]
 fn a_pcr_that_the_baseline_does_not_know_must_be_empty() {
     let (mut boot, baseline) = reference();
     boot.events.push(Event::of(12, b"credentials"));
@@ -286,6 +317,61 @@ fn a_pcr_that_the_baseline_does_not_know_must_be_empty() {
     };
     assert_eq!((difference.pcr, difference.event), (12, Some(50)));
     assert_eq!(difference.cause, Cause::NotOwned { before: None });
+}
+
+#[test]
+fn refusals_for_another_reason_are_another_group() {
+    let group = |name: &str, change: &dyn Fn(&mut Baseline), words: &[(u8, &str)]| {
+        let mut baseline = small();
+        change(&mut baseline);
+        let set = compiled(&[(name, &baseline)]);
+        *set.evaluate(&boot_of(words).proved(), NOW).group().unwrap()
+    };
+    let renamed = |component: &'static str, slot: &'static str| {
+        move |baseline: &mut Baseline| {
+            baseline.lanes[0].slots[0].component = component.to_owned();
+            baseline.lanes[0].slots[0].name = slot.to_owned();
+            baseline.components[0].name = component.to_owned();
+            for alternative in &mut baseline.components[0].alternatives {
+                alternative.events[0].slot = slot.to_owned();
+            }
+        }
+    };
+    let two = |name: &'static str, state: &State| {
+        let state = state.clone();
+        move |baseline: &mut Baseline| {
+            let alternative = &mut baseline.components[0].alternatives[1];
+            alternative.name = name.to_owned();
+            alternative.state = state.clone();
+        }
+    };
+    let retired = State::Retired { at: NOW };
+    let expired = State::Staged { expires: NOW };
+    let as_it_is = |_: &mut Baseline| ();
+    let other = [(4, "three"), (7, "on keys")];
+    let former = [(4, "two"), (7, "on keys")];
+    let groups = [
+        group("reference", &as_it_is, &other),
+        group("another", &as_it_is, &other),
+        group("reference", &as_it_is, &[(4, "four"), (7, "on keys")]),
+        group("reference", &as_it_is, &[(4, "one"), (7, "off keys")]),
+        group("reference", &as_it_is, &[(4, "three"), (7, "off keys")]),
+        group("reference", &as_it_is, &[(7, "on keys")]),
+        group("reference", &renamed("program", "file"), &other),
+        group("reference", &renamed("tool", "image"), &other),
+        group("reference", &renamed("programi", "mage"), &other),
+        group("reference", &two("two", &retired), &former),
+        group("reference", &two("2", &retired), &former),
+        group("reference", &two("two", &expired), &former),
+    ];
+    for (place, found) in groups.iter().enumerate() {
+        assert!(!groups[..place].contains(found), "{place}");
+    }
+    // What else would have been accepted makes no difference.
+    assert_eq!(
+        groups[0],
+        group("reference", &two("2", &State::promoted()), &other)
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Patch days: what is predicted from files, and what is imported, on a real boot.
 
 use hgs_attest::policy::{
-    Baseline, Cause, EventDigest, HostMeasurements, Label, PcrlockError, PredictionError, Source,
-    SourceKind, State, claim_of_next_boot, component_of_pcrlock, read_pcrlock,
+    Baseline, Cause, DocumentError, EventDigest, HostMeasurements, Label, PcrlockError,
+    PredictionError, Source, SourceKind, State, claim_of_next_boot, component_of_pcrlock,
+    read_pcrlock,
 };
 use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Seconds, Time};
@@ -119,6 +120,36 @@ fn a_predicted_shim_is_accepted_with_each_sbat_level_it_may_apply() {
     );
     assert!(!late.is_healthy());
     assert_eq!(baseline.remove_expired(expires()), 3);
+}
+
+#[test]
+fn a_shim_is_predicted_only_where_both_its_lists_of_keys_are_measured() {
+    let (_, mut baseline) = reference();
+    let predict = |baseline: &Baseline| {
+        baseline
+            .predict_shim(&label("shim 17"), &shim_file(), &OwnMokVariables::default())
+            .map(drop)
+    };
+    let shim = baseline
+        .components
+        .iter()
+        .position(|component| component.name == "shim")
+        .unwrap();
+    for lists in [2, 1, 0] {
+        let mut slots = baseline.components[shim].alternatives[0].events.iter_mut();
+        let of_lists = slots.find(|events| events.slot == "mok-lists").unwrap();
+        of_lists.events.truncate(lists);
+        match lists {
+            2 => assert_eq!(predict(&baseline), Ok(())),
+            _ => assert_eq!(
+                predict(&baseline),
+                Err(PredictionError::OtherForm {
+                    component: "shim",
+                    why: "PCR 14 has not both lists of keys",
+                })
+            ),
+        }
+    }
 }
 
 #[test]
@@ -572,6 +603,12 @@ fn a_host_knows_what_it_will_boot_next() {
     assert!(evaluation.is_healthy(), "{evaluation}");
     let nothing = claim_of_next_boot(&evidence, &[], None, "nothing new").unwrap();
     assert_eq!(nothing.components, []);
+    let too_long = "x".repeat(201);
+    let refused = claim_of_next_boot(&evidence, &files, releases, &too_long);
+    assert!(
+        matches!(refused, Err(DocumentError::Inconsistent(_))),
+        "{refused:?}"
+    );
 }
 
 #[test]
