@@ -472,20 +472,33 @@ fn a_claim_is_staged_expires_and_brings_nothing_back_that_was_retired() {
 #[test]
 fn a_host_can_stage_only_so_much_at_once() {
     let mut set = set(|_| {});
+    let mut own = HostMeasurements::default();
     let about = |number: u32| about("initrd", "file", &number.to_be_bytes());
     for number in 0..16 {
         let claim = NextBootClaim::read(&about(number)).unwrap();
         let accepted = set.accept_next_boot(&claim, "host-07", now()).unwrap();
-        set = set.for_host(&accepted.unwrap().measurements).unwrap();
+        own = accepted.unwrap().measurements;
+        set = set.for_host(&own).unwrap();
     }
     let component = "initrd".to_owned();
     assert_eq!(
         refused(&set, &about(16), now()),
         NextBootError::TooManyStaged { component }
     );
+    // What the host has booted does not count.
+    let mut booted = own.clone();
+    for staged in own.alternatives_of("initrd") {
+        assert!(booted.promote("initrd", &staged.name, "host-07", now()));
+    }
+    let claim = NextBootClaim::read(&about(16)).unwrap();
+    let set_of_booted = set.for_host(&booted).unwrap();
+    assert!(
+        set_of_booted
+            .accept_next_boot(&claim, "host-07", now())
+            .is_ok()
+    );
     // What has expired makes room.
     let later = now().checked_add(NEXT_BOOT_PERIOD).unwrap();
-    let claim = NextBootClaim::read(&about(16)).unwrap();
     let accepted = set.accept_next_boot(&claim, "host-07", later).unwrap();
     let own = accepted.unwrap().measurements;
     assert_eq!(own.alternatives_of("initrd").len(), 1);

@@ -8,7 +8,8 @@ use common::tpm::{Host, SESSION, Server, boot, parts, with_blobs, with_context};
 use hgs_attest::client::rtpm::{RtpmExchange, Step};
 use hgs_attest::policy::{EventDigest, Preimage, UnexplainedEvent};
 use hgs_attest::rtpm::{
-    Blob, Context, ContextError, ContextKey, IdentityPcrs, MAX_PREIMAGES, TpmMode,
+    Blob, Context, ContextError, ContextKey, IdentityPcrs, MAX_CONTEXT, MAX_PREIMAGES,
+    MAX_SEALED_STATE, TpmMode,
 };
 use hgs_attest::wire::{
     AttestationProvidedContentType, Reply, Request, SessionId, TpmReplyContinue,
@@ -18,7 +19,9 @@ use hgs_attest::{Mode as _, Refusal, Verdict};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::{hmac_sha256, kdfa_sha256, sha256, sha256_of};
 use hgs_crypto::random::Random as _;
+use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
+use hgs_tcg::ima;
 use hgs_tcg::tpm::{Command, Primary, created_primary, flush_context};
 use hgs_testkit::fixtures::Repeatable;
 use hgs_testkit::measured_boot::extend;
@@ -168,6 +171,21 @@ fn a_context_expires_two_minutes_after_it_was_made() {
     // And on another day, with another key of the day.
     server.pass(5 * 24 * 3600);
     expect(&server.refusal(&bodies[1]), "rtpm-context-foreign");
+}
+
+#[test]
+fn a_context_is_taken_on_the_other_side_of_midnight() {
+    let mut host = Host::booted();
+    let mut server = Server::with([&host]);
+    let midnight = server.now.unix() / 86_400 * 86_400;
+    server.now = Time::from_unix(midnight - 30);
+    let bodies = host.bodies(&server, HealthKind::Encryption);
+    server.now = Time::from_unix(midnight + 30);
+    assert!(is_taken(&server, &bodies[1]));
+    let bodies = host.bodies(&server, HealthKind::Encryption);
+    // The clock of another node may be a minute behind.
+    server.now = Time::from_unix(midnight - 30);
+    assert!(is_taken(&server, &bodies[1]));
 }
 
 #[test]
@@ -336,6 +354,7 @@ fn requests_of_version_one_are_answered_and_refused_alike() {
 
 #[test]
 fn responses_that_are_missing_doubled_or_none_are_refused() {
+    const LOCKOUT: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 9, 0x21];
     let (_, server, bodies) = exchange();
     for body in &bodies[1..] {
         let less = with_blobs(body, |blobs| {
@@ -348,13 +367,24 @@ fn responses_that_are_missing_doubled_or_none_are_refused() {
         expect(&server.refusal(&command), "rtpm-context-malformed");
         let no_response = with_blobs(body, |blobs| blobs[0] = Blob::Response(&[0; 10]));
         expect(&server.refusal(&no_response), "tpm-response-malformed");
-        const LOCKOUT: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 9, 0x21];
         let refused = with_blobs(body, |blobs| blobs[0] = Blob::Response(&LOCKOUT));
         let refusal = server.refusal(&refused);
         expect(&refusal, "tpm-refused");
         let reason = refusal.reason().to_string();
         assert!(reason.contains("TPM_RC_LOCKOUT"), "{reason}");
     }
+    // Of the sessions one must start, and another may fail for want of a slot only.
+    const OUT_OF_SLOTS: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 9, 3];
+    let sessions = |codes: [&'static [u8; 10]; 3]| {
+        let responses = codes.iter().map(|code| Blob::Response(*code));
+        with_blobs(&bodies[2], |blobs| *blobs = responses.collect())
+    };
+    expect(
+        &server.refusal(&sessions([&OUT_OF_SLOTS; 3])),
+        "tpm-refused",
+    );
+    let locked = with_blobs(&bodies[2], |blobs| blobs[1] = Blob::Response(&LOCKOUT));
+    expect(&server.refusal(&locked), "tpm-refused");
     // With two logs, or a blob of no type, there is no context.
     let last = bodies.last().unwrap();
     let doubled = with_blobs(last, |blobs| blobs.push(Blob::EventLog(&[])));
@@ -406,6 +436,46 @@ fn all_preimages_of_a_context_share_one_limit() {
         limit: MAX_PREIMAGES,
     };
     assert_eq!(read([HALF, HALF, 1]), Err(refused));
+}
+
+#[test]
+fn a_context_and_each_of_its_parts_has_its_limit() {
+    let too_large = |part, limit: usize| {
+        let found = limit + 1;
+        Err(ContextError::TooLarge { part, found, limit })
+    };
+    let larger = vec![0; MAX_CONTEXT + 1];
+    assert_eq!(
+        Context::read(&larger).map(drop),
+        too_large("the context", MAX_CONTEXT)
+    );
+    let read = |context: &Context<'_>| Context::read(&context.octets()).map(drop);
+    let of_log = |octets: &[u8]| {
+        let blobs = vec![Blob::ImaLog(octets)];
+        let sealed_state = &[0; 36];
+        read(&Context {
+            sealed_state,
+            blobs,
+        })
+    };
+    let limit = ima::Limits::LOG.octets;
+    let log = vec![0; limit + 1];
+    assert_eq!(of_log(&log[..limit]), Ok(()));
+    assert_eq!(of_log(&log), too_large("the IMA log", limit));
+    let of_state = |octets: usize| {
+        let mut sealed_state = vec![0; octets];
+        let ciphertext = (octets - 36) as u32;
+        sealed_state[32..36].copy_from_slice(&ciphertext.to_le_bytes());
+        read(&Context {
+            sealed_state: &sealed_state,
+            blobs: Vec::new(),
+        })
+    };
+    assert_eq!(of_state(MAX_SEALED_STATE), Ok(()));
+    assert_eq!(
+        of_state(MAX_SEALED_STATE + 1),
+        too_large("the sealed state of the context", MAX_SEALED_STATE)
+    );
 }
 
 /// attacks.md A4.

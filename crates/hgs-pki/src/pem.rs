@@ -431,6 +431,10 @@ mod tests {
             Dashes { line: 1 }
         );
         assert_eq!(
+            refused(plain.replace(" X-----", " X\nY-----")),
+            Dashes { line: 1 }
+        );
+        assert_eq!(
             refused("x".repeat(MAX_OCTETS + 1)),
             TooLarge(MAX_OCTETS + 1)
         );
@@ -464,6 +468,8 @@ mod tests {
         let block = one(&text);
         assert!(block.is_encrypted_by_header);
         assert_eq!(block.octets.expose(), b"seven");
+        let block = one(&text.replace("ENCRYPTED", "MIC-CLEAR"));
+        assert!(!block.is_encrypted_by_header);
     }
 
     proptest! {

@@ -345,6 +345,19 @@ mod tests {
         assert_eq!(Seconds::from_minutes(5).get(), 300);
     }
 
+    #[test]
+    fn another_calendar_agrees_about_the_end_of_each_february() {
+        for year in 1970..=9999 {
+            let march: Time = format!("{year}-03-01T00:00:00Z").parse().unwrap();
+            let february = march.checked_sub(Seconds::new(1)).unwrap();
+            for time in [february, march] {
+                let since = std::time::Duration::from_secs(time.unix().unsigned_abs());
+                let theirs = DateTime::from_unix_duration(since).unwrap();
+                assert_eq!(time.to_string(), theirs.to_string());
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_time_survives_being_written(unix in Time::MIN.0..=Time::MAX.0) {

@@ -2,7 +2,10 @@
 
 mod common;
 
+use common::openssl::Openssl;
 use common::{issue, key, now, sign, ten_years};
+use hgs_crypto::hash;
+use hgs_crypto::rsa::PublicKey;
 use hgs_pki::endorsement::{EndorsementCertificate, TpmModel};
 use hgs_pki::issue::{
     EndorsementSubject, IssueError, Issuer, Template, prepare, prepare_endorsement,
@@ -71,7 +74,15 @@ fn the_endorsement_of_a_tpm_is_issued_by_an_authority_with_its_own_signature_onl
         version: Some("id:00020008".to_owned()),
     };
     let rsa = EndorsementSubject::Rsa(key("host").public().clone());
-    let (x, y) = ([1; 48], [2; 48]);
+    let openssl = Openssl::new();
+    openssl.run("ecparam -name secp384r1 -genkey -noout -out p384.key");
+    openssl.run("ec -in p384.key -pubout -outform DER -out p384.der");
+    let spki = openssl.read("p384.der");
+    let [.., 4] = spki[..spki.len() - 96] else {
+        panic!("no uncompressed point");
+    };
+    let (x, y) = spki[spki.len() - 96..].split_at(48);
+    let (x, y) = (x.try_into().unwrap(), y.try_into().unwrap());
     for subject in [rsa, EndorsementSubject::P384 { x, y }] {
         let prepared = || {
             let subject = subject.clone();
@@ -86,6 +97,14 @@ fn the_endorsement_of_a_tpm_is_issued_by_an_authority_with_its_own_signature_onl
         let read = TlsCertificate::from_der(&der).unwrap();
         assert_eq!(read.validity, ten_years());
         assert!(!read.is_certificate_authority);
+        openssl.write("endorsement.der", &der);
+        let printed = openssl.run("x509 -in endorsement.der -noout -ext extendedKeyUsage -pubkey");
+        // tcg-kp-EKCertificate.
+        assert!(printed.contains("2.23.133.8.1"), "{printed}");
+        if let EndorsementSubject::P384 { .. } = &subject {
+            let public = openssl.run("ec -in p384.key -pubout");
+            assert!(printed.contains(&public), "{printed}");
+        }
         if let EndorsementSubject::Rsa(key) = &subject {
             let read = EndorsementCertificate::from_octets(&der).unwrap();
             assert_eq!((read.public_key(), read.tpm()), (key, &model));
@@ -165,6 +184,15 @@ fn impossible_templates_are_refused_by_name() {
         };
         assert_eq!(refusal(template), IssueError::Validity(validity));
     }
+    let one_second = Validity {
+        not_before: now(),
+        not_after: now(),
+    };
+    let template = Template {
+        validity: one_second,
+        ..good.clone()
+    };
+    assert!(prepare(template, key("own").public(), Issuer::SelfSigned, [7; 16]).is_ok());
 
     let oid = ObjectIdentifier::new("1.3.6.1.4.1.32473.9").unwrap();
     for (repeated, extensions) in [
@@ -183,6 +211,42 @@ fn impossible_templates_are_refused_by_name() {
         };
         assert_eq!(refusal(template), IssueError::DuplicateExtension(repeated));
     }
+}
+
+#[test]
+fn keys_are_identified_as_rfc_7093_has_it() {
+    let template = profile::attestation_signer(ten_years());
+    let signer = issue(template, &key("signer"), Issuer::SelfSigned, &key("signer"));
+    let template = profile::host_key("node-1", ten_years());
+    let host = issue(
+        template,
+        &key("host"),
+        Issuer::Certificate(&signer),
+        &key("signer"),
+    );
+    let openssl = Openssl::new();
+    let identifier = |key: &PublicKey| {
+        openssl.write("key.der", key.spki_der());
+        openssl.run(
+            "rsa -pubin -inform DER -in key.der -RSAPublicKey_out -outform DER -out pkcs1.der",
+        );
+        let digest = hash::sha256(&openssl.read("pkcs1.der"));
+        let octets = digest[..20].iter().map(|octet| format!("{octet:02X}"));
+        octets.collect::<Vec<_>>().join(":")
+    };
+    openssl.write("host.der", host.der());
+    let printed =
+        |extension: &str| openssl.run(&format!("x509 -in host.der -noout -ext {extension}"));
+    let subject = printed("subjectKeyIdentifier");
+    assert!(
+        subject.contains(&identifier(host.public_key())),
+        "{subject}"
+    );
+    let authority = printed("authorityKeyIdentifier");
+    assert!(
+        authority.contains(&identifier(signer.public_key())),
+        "{authority}"
+    );
 }
 
 #[test]

@@ -434,6 +434,14 @@ fn names_that_only_look_as_if_they_were_permitted_are_refused() {
         let refused = verify(constraints, alternative);
         assert_eq!(refused, Err(ChainError::MalformedNames), "{alternative}");
     }
+    // Octets behind what RFC 5280 has there: of the constraints, and of one of them (a `minimum`).
+    for constraints in [
+        "critical,DER:30:09:A1:05:30:03:81:01:62:05:00",
+        "critical,DER:30:0A:A1:08:30:06:81:01:62:80:01:01",
+    ] {
+        let refused = verify(constraints, "email:a@example.org");
+        assert_eq!(refused, Err(ChainError::MalformedNames), "{constraints}");
+    }
     // An excluded address of no octets is about every address.
     let excluded = "critical,DER:30:06:A1:04:30:02:81:00";
     let refused = verify(excluded, "email:a@example.org");

@@ -113,6 +113,21 @@ fn refused(change: impl FnOnce(&mut Baseline)) -> BaselineError {
 #[test]
 fn a_sound_baseline_is_accepted() {
     assert!(try_compile(&[("reference", &small())]).is_ok());
+    // Nothing is one of the alternatives.
+    let mut baseline = small();
+    baseline.lanes.push(lanes(&[(5, "texts/text")]).remove(0));
+    let alternatives = [
+        alternative("absent", &[]),
+        alternative("present", &[("text", "text")]),
+    ];
+    let mut reversed = alternatives.clone();
+    reversed.reverse();
+    for alternatives in [alternatives, reversed] {
+        let mut baseline = baseline.clone();
+        let texts = component("texts", ComponentKind::Shared, &alternatives);
+        baseline.components.push(texts);
+        assert!(try_compile(&[("reference", &baseline)]).is_ok());
+    }
 }
 
 #[test]
@@ -331,7 +346,14 @@ fn names_that_lead_nowhere_are_refused() {
     let doubled = |change: fn(&mut Baseline)| {
         assert!(matches!(refused(change), BaselineError::Doubled { .. }));
     };
-    doubled(|baseline| baseline.lanes.push(baseline.lanes[0].clone()));
+    let error = refused(|baseline| {
+        baseline.lanes.push(lanes(&[(4, "tool/image")]).remove(0));
+        let tool = alternative("tool", &[("image", "tool")]);
+        let tool = component("tool", ComponentKind::Shared, &[tool]);
+        baseline.components.push(tool);
+    });
+    let (what, name) = ("PCR", "4".to_owned());
+    assert_eq!(error, BaselineError::Doubled { what, name });
     doubled(|baseline| {
         let slot = baseline.lanes[0].slots[0].clone();
         baseline.lanes[1].slots.push(slot);
@@ -583,9 +605,19 @@ fn the_digest_of_a_set_changes_with_each_part_of_it() {
         .insert("root".to_owned(), "value".to_owned());
     let of_host = set.for_host(&host).unwrap();
     let more_of_host = more.for_host(&host).unwrap();
-    let mut digests = [&set, &renamed, &more, &of_host, &more_of_host]
-        .map(|set| *set.digest())
-        .to_vec();
+    let root = host.parameters.get_mut("root").unwrap();
+    root.push_str("-of-another");
+    let of_other_host = set.for_host(&host).unwrap();
+    let mut digests = [
+        &set,
+        &renamed,
+        &more,
+        &of_host,
+        &more_of_host,
+        &of_other_host,
+    ]
+    .map(|set| *set.digest())
+    .to_vec();
     let mut with = |policy: PolicyName, change: &dyn Fn(&mut Documents)| {
         let mut documents = Documents {
             baselines: [("reference".to_owned(), small())].into(),

@@ -6,7 +6,7 @@ use hgs_attest::policy::{
 };
 use proptest::prelude::*;
 
-use crate::common::{NOW, baseline_of, recorded};
+use crate::common::{Boot, Event, NOW, baseline_of, recorded};
 use crate::compiling::{digest, small, source};
 
 #[test]
@@ -314,6 +314,22 @@ fn octets_are_a_text_only_if_they_are_it_whole() {
     assert_eq!(utf_8(b"ab\0"), Some("ab".to_owned()));
     for wrong in [b"ab".as_slice(), b"a\0b\0", b"\xff\0", b""] {
         assert_eq!(utf_8(wrong), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_text_that_no_document_holds_is_kept_as_its_digest() {
+    for (text, is_text) in [
+        ("x".repeat(MAX_TEXT_OCTETS), true),
+        ("x".repeat(MAX_TEXT_OCTETS + 1), false),
+        ("one\0two".to_owned(), false),
+    ] {
+        let mut boot = Boot::recorded("secure-boot-on");
+        *boot.event(39) = Event::command(&text);
+        let baseline = baseline_of(&boot.proved());
+        let written = baseline.to_json();
+        assert_eq!(Baseline::from_json(written.as_bytes()), Ok(baseline));
+        assert_eq!(written.contains(&text), is_text);
     }
 }
 

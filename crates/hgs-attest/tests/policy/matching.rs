@@ -400,6 +400,10 @@ fn final_values_stand_for_a_whole_pcr() {
         .collect();
     assert_eq!(used.len(), 1);
     assert_eq!(used[0].alternative, "firmware 2");
+    // Another value of the PCR is none of those.
+    let mut unknown = boot.clone();
+    unknown.event(2).digest = digest("unknown firmware").0;
+    assert!(!judged(&unknown, &baseline).is_healthy());
     // It says nothing of the other PCRs.
     other.event(30).digest = digest("other loader").0;
     assert!(!judged(&other, &baseline).is_healthy());

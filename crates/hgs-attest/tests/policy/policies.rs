@@ -544,6 +544,10 @@ fn sets_of_files_are_staged_promoted_and_retired() {
         (1, "Debian 12.10")
     );
     assert!(!judge(&policy, expires).is_healthy());
+    let mut late = policy.clone();
+    assert_eq!(late.remove_expired(NOW), 0);
+    assert_eq!(late.remove_expired(expires), 1);
+    assert_eq!(late.sets, policy.sets[..1]);
     assert!(policy.promote("Debian 12.10", "host-01", NOW));
     assert_eq!(
         policy.unused("debian", evaluation.used()),

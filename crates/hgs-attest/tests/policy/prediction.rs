@@ -391,9 +391,17 @@ fn trap_12_values_of_sha1_are_refused() {
         baseline.stage_final_value(&label("BIOS 1.2"), 0, &value),
         Ok(false)
     );
+    // The next value of the same PCR, and the same value of another.
+    let next = digest("next value").to_string();
+    for (pcr, value) in [(0, &next), (2, &value)] {
+        let staged = baseline.stage_final_value(&label("BIOS 1.2"), pcr, value);
+        assert_eq!(staged, Ok(true));
+    }
     let text = baseline.to_json();
     assert_eq!(Baseline::from_json(text.as_bytes()).unwrap(), baseline);
     assert!(baseline.promote(hgs_attest::policy::FINAL_VALUES, "BIOS 1.2", "canary", NOW));
+    assert_eq!(baseline.remove_expired(expires()), 2);
+    assert_eq!(baseline.final_values.len(), 1);
 }
 
 /// As the manual of systemd-pcrlock and its source show it.
