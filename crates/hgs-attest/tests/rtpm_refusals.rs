@@ -21,8 +21,8 @@ use hgs_crypto::hash::{hmac_sha256, kdfa_sha256, sha256, sha256_of};
 use hgs_crypto::random::Random as _;
 use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
-use hgs_tcg::ima;
-use hgs_tcg::tpm::{Command, Primary, created_primary, flush_context};
+use hgs_tcg::tpm::{Command, MAX_MESSAGE, Primary, created_primary, flush_context};
+use hgs_tcg::{event_log, ima};
 use hgs_testkit::fixtures::Repeatable;
 use hgs_testkit::measured_boot::extend;
 use hgs_testkit::swtpm::SoftwareTpm;
@@ -302,6 +302,12 @@ fn what_is_no_request_of_tpm_mode_is_refused() {
         .provided_content
         .push(request.provided_content[0].clone());
     expect(&server.refusal(&doubled.to_json()), "missing-content");
+    let mut many = request.clone();
+    many.provided_content = vec![request.provided_content[0].clone(); 16];
+    expect(&server.refusal(&many.to_json()), "missing-content");
+    many.provided_content
+        .push(request.provided_content[0].clone());
+    expect(&server.refusal(&many.to_json()), "too-large");
     expect(&server.refusal(b"[]"), "malformed-request");
     let ad = r#"{"__type":"ADRequest:#Microsoft.Windows.RemoteAttestation.Core","SessionId":"","RequestedContent":[]}"#;
     expect(&server.refusal(ad.as_bytes()), "malformed-request");
@@ -450,18 +456,23 @@ fn a_context_and_each_of_its_parts_has_its_limit() {
         too_large("the context", MAX_CONTEXT)
     );
     let read = |context: &Context<'_>| Context::read(&context.octets()).map(drop);
-    let of_log = |octets: &[u8]| {
-        let blobs = vec![Blob::ImaLog(octets)];
-        let sealed_state = &[0; 36];
-        read(&Context {
-            sealed_state,
-            blobs,
-        })
-    };
-    let limit = ima::Limits::LOG.octets;
-    let log = vec![0; limit + 1];
-    assert_eq!(of_log(&log[..limit]), Ok(()));
-    assert_eq!(of_log(&log), too_large("the IMA log", limit));
+    let (event_log, ima_log) = (event_log::Limits::LOG.octets, ima::Limits::LOG.octets);
+    let octets = vec![0; event_log.max(ima_log) + 1];
+    for (part, limit, blob) in [
+        ("the event log", event_log, Blob::EventLog as fn(_) -> _),
+        ("the IMA log", ima_log, Blob::ImaLog),
+        ("a TPM command", MAX_MESSAGE, Blob::Command),
+        ("a TPM response", MAX_MESSAGE, Blob::Response),
+    ] {
+        let of_part = |length: usize| {
+            read(&Context {
+                sealed_state: &[0; 36],
+                blobs: vec![blob(&octets[..length])],
+            })
+        };
+        assert_eq!(of_part(limit), Ok(()));
+        assert_eq!(of_part(limit + 1), too_large(part, limit));
+    }
     let of_state = |octets: usize| {
         let mut sealed_state = vec![0; octets];
         let ciphertext = (octets - 36) as u32;
@@ -476,6 +487,20 @@ fn a_context_and_each_of_its_parts_has_its_limit() {
         of_state(MAX_SEALED_STATE + 1),
         too_large("the sealed state of the context", MAX_SEALED_STATE)
     );
+    let context = Context {
+        sealed_state: &[0; 36],
+        blobs: Vec::new(),
+    };
+    let found = context.octets().len();
+    let declared = found as u32 + 1;
+    for (place, expected) in [
+        (0, ContextError::Size { declared, found }),
+        (4, ContextError::Version(2)),
+    ] {
+        let mut other = context.octets();
+        other[place] += 1;
+        assert_eq!(Context::read(&other).unwrap_err(), expected);
+    }
 }
 
 /// attacks.md A4.

@@ -629,7 +629,9 @@ fn the_digest_of_a_set_changes_with_each_part_of_it() {
         let set = PolicySet::compile(&selection, &documents).unwrap();
         digests.push(*set.digest());
     };
-    with(PolicyName::NoDumps, &|_| {});
+    for policy in [PolicyName::SecureBootEnabled, PolicyName::NoDumps] {
+        with(policy, &|_| {});
+    }
     for name in ["files", "other files"] {
         for file in ["/bin/a", "/bin/b"] {
             let files = [(file.to_owned(), digest("file"))];

@@ -202,6 +202,32 @@ fn parts_of_one_component_must_be_of_one_alternative() {
 }
 
 #[test]
+fn a_part_that_only_another_alternative_may_lack_is_missed() {
+    let mut baseline = small();
+    baseline.lanes.push(lanes(&[(5, "program/text")]).remove(0));
+    baseline.components[0].alternatives = vec![
+        alternative("one", &[("image", "one"), ("text", "said")]),
+        alternative("two", &[("image", "two")]),
+    ];
+    let set = compiled(&[("reference", &baseline)]);
+    let causes = |image: &str, text: &str| {
+        let boot = boot_of(&[(4, image), (7, "on keys"), (5, text)]);
+        let evaluation = set.evaluate(&boot.proved(), NOW);
+        let causes = evaluation.differences().iter();
+        causes.map(|one| one.cause.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(causes("one", "said"), []);
+    assert_eq!(causes("two", ""), []);
+    for (image, text) in [("one", ""), ("two", "said")] {
+        let found = causes(image, text);
+        assert!(
+            matches!(&found[..], [Cause::NoAgreement { .. }]),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn optional_repeated_and_any_slots() {
     let mut baseline = small();
     baseline

@@ -2,9 +2,10 @@
 
 use hgs_attest::AttestationSubstatus;
 use hgs_attest::policy::{
-    Baseline, CiFailure, CiPolicy, CommandLineUnknown, DecidedBy, Documents, DumpKey, EventDigest,
-    FileSet, Outcome, PathFiles, PolicyFailure, PolicyName, PolicySelection, PolicySet,
-    PolicySetError, Preimage, RecordedEvidence, RefusedFileCause, Source, SourceKind, State,
+    Baseline, CiFailure, CiPolicy, CommandLineUnknown, ComponentKind, DecidedBy, Documents,
+    DumpKey, Encoding, EventDigest, ExpectedEvent, FileSet, Outcome, PathFiles, PolicyFailure,
+    PolicyName, PolicySelection, PolicySet, PolicySetError, Preimage, RecordedEvidence,
+    RefusedFileCause, Source, SourceKind, State,
 };
 use hgs_crypto::hash::sha256;
 use hgs_pki::Seconds;
@@ -12,7 +13,7 @@ use hgs_tcg::event_log::Action;
 use proptest::prelude::*;
 
 use crate::common::{Boot, Event, File, NOW, baseline_of, compiled, recorded};
-use crate::compiling::{digest, source};
+use crate::compiling::{alternative, component, digest, lanes, small, source};
 
 const ON: &str = "secure-boot-on";
 
@@ -325,6 +326,43 @@ fn every_command_line_that_is_measured_counts() {
         outcome(&set, &evidence, policy),
         Outcome::Failed(PolicyFailure::WordMissing { .. })
     ));
+}
+
+#[test]
+fn each_command_line_of_a_repeated_slot_counts() {
+    let mut baseline = small();
+    let slots = lanes(&[(8, "first/line lines/line*")]).remove(0);
+    baseline.lanes.push(slots);
+    for (slot, line) in baseline.lanes[2]
+        .slots
+        .iter_mut()
+        .zip(["/a nohibernate", "/b"])
+    {
+        slot.command_line = true;
+        let mut alternative = alternative("approved", &[("line", "x")]);
+        alternative.events[0].events = vec![ExpectedEvent::Text {
+            text: line.to_owned(),
+            encoding: Encoding::Utf8,
+        }];
+        let of_slot = component(&slot.component, ComponentKind::Shared, &[alternative]);
+        baseline.components.push(of_slot);
+    }
+    let set = compiled(&[("reference", &baseline)]);
+    let judge = |lines: &[&str]| {
+        let shared = [(4, "one"), (7, "on"), (7, "keys")];
+        let shared = shared.map(|(pcr, word)| Event::new(pcr, digest(word).0));
+        let lines = lines.iter().map(|line| Event::command_line(line));
+        let boot = Boot {
+            events: shared.into_iter().chain(lines).collect(),
+            ima: Vec::new(),
+        };
+        outcome(&set, &boot.evidence(), PolicyName::NoHibernation)
+    };
+    assert_eq!(judge(&["/a nohibernate"]), Outcome::Held);
+    // Which of a repeated slot's alternatives stands where is not kept, so its text is known by a preimage only.
+    let unknown = CommandLineUnknown::NoText { pcr: 8, event: 5 };
+    let failed = Outcome::Failed(PolicyFailure::CommandLineUnknown(unknown));
+    assert_eq!(judge(&["/a nohibernate", "/b"]), failed);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Patch days: what is predicted from files, and what is imported, on a real boot.
 
+use std::collections::BTreeSet;
+
 use hgs_attest::policy::{
     Baseline, Cause, DocumentError, EventDigest, HostMeasurements, Label, PcrlockError,
     PredictionError, Source, SourceKind, State, claim_of_next_boot, component_of_pcrlock,
@@ -397,6 +399,8 @@ fn trap_12_values_of_sha1_are_refused() {
         let staged = baseline.stage_final_value(&label("BIOS 1.2"), pcr, value);
         assert_eq!(staged, Ok(true));
     }
+    let names: BTreeSet<_> = baseline.final_values.iter().map(|one| &one.name).collect();
+    assert_eq!(names.len(), 3);
     let text = baseline.to_json();
     assert_eq!(Baseline::from_json(text.as_bytes()).unwrap(), baseline);
     assert!(baseline.promote(hgs_attest::policy::FINAL_VALUES, "BIOS 1.2", "canary", NOW));
@@ -564,6 +568,10 @@ fn trap_8_a_host_stages_its_own_initrd_before_it_boots_it() {
         .collect();
     assert!(used.len() == 1 && used[0].of_host);
     assert!(!of_host.evaluate(&patched.proved(), expires()).is_healthy());
+    let mut late = host.clone();
+    assert_eq!(late.remove_expired(NOW), 0);
+    assert_eq!(late.remove_expired(expires()), 1);
+    assert_eq!(late, HostMeasurements::default());
     let mut promoted = host;
     assert!(promoted.promote("initrd", "initrd of 6.1.0-2", "host-07", NOW));
     let of_host = set.for_host(&promoted).unwrap();
@@ -611,12 +619,17 @@ fn a_host_knows_what_it_will_boot_next() {
     assert!(evaluation.is_healthy(), "{evaluation}");
     let nothing = claim_of_next_boot(&evidence, &[], None, "nothing new").unwrap();
     assert_eq!(nothing.components, []);
-    let too_long = "x".repeat(201);
-    let refused = claim_of_next_boot(&evidence, &files, releases, &too_long);
-    assert!(
-        matches!(refused, Err(DocumentError::Inconsistent(_))),
-        "{refused:?}"
-    );
+    let too_long = "x".repeat(17_000);
+    for (releases, name) in [
+        (releases, too_long.as_str()),
+        (Some(("6.1.0-1-amd64", too_long.as_str())), "next"),
+    ] {
+        let refused = claim_of_next_boot(&evidence, &files, releases, name);
+        assert!(
+            matches!(refused, Err(DocumentError::Inconsistent(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]
