@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::with_one_more;
 use hgs_crypto::base64;
 use hgs_crypto::hash::{hmac_sha256, sha256};
 use hgs_pki::issue::Issuer;
@@ -333,6 +334,14 @@ fn x8_other_references_and_transforms() {
             "http://www.w3.org/2001/04/xmlenc#sha256",
             "http://www.w3.org/2000/09/xmldsig#sha1",
         ),
+        (
+            "<CanonicalizationMethod Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"",
+            "<CanonicalizationMethod Algorithm=\"http://www.w3.org/TR/2001/REC-xml-c14n-20010315\"",
+        ),
+        (
+            "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+            "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+        ),
         ("<DigestValue>", "<DigestValue>AAAA"),
         (
             "xmldsig#\"><CanonicalizationMethod",
@@ -391,6 +400,48 @@ fn what_is_not_of_the_schema() {
     }));
     let (limit, found) = (64, 65);
     assert_eq!(error, MetadataError::TooManyCertificates { limit, found });
+}
+
+/// Signed as it is, so that nothing but the reading of the form refuses it.
+#[test]
+fn every_element_with_one_attribute_or_child_more() {
+    let signer = Guardian::named("stranger");
+    let [fabric, next] = ["fabric", "fabric-next"].map(Guardian::named);
+    let others = [next.signing.clone()];
+    let with_others = written(&fabric.certificates, &others, signer);
+    let unsigned = without_signature(&String::from_utf8(with_others).unwrap());
+    let (information, end) = unsigned.split_once("</Metadata>").unwrap();
+    assert_eq!(end, "");
+    for changed in with_one_more(information) {
+        let error = refused(&signed(&format!("{changed}</Metadata>"), signer, |info| {
+            info
+        }));
+        assert!(is_form(&error), "{changed}: {error}");
+    }
+    let genuine = signed(&unsigned, signer, |info| info);
+    assert!(read(genuine.as_bytes()).is_ok());
+    let info_of = |document: &str| {
+        let start = document.find("<SignedInfo").unwrap();
+        let end = document.find("</SignedInfo>").unwrap() + "</SignedInfo>".len();
+        start..end
+    };
+    let changes = with_one_more(&genuine[info_of(&genuine)]);
+    for changed in changes {
+        let error = refused(&signed(&unsigned, signer, |_| changed.clone()));
+        assert!(is_form(&error), "{changed}: {error}");
+    }
+    // Around what it signs, a signature has no more either.
+    let start = genuine.find("<Signature xmlns").unwrap();
+    let end = genuine.rfind("</Signature>").unwrap() + "</Signature>".len();
+    let info = info_of(&genuine);
+    let signature = format!("{}{}", &genuine[start..info.start], &genuine[info.end..end]);
+    for changed in with_one_more(&signature) {
+        let place = changed.find("<SignatureValue").unwrap();
+        let (before, after) = changed.split_at(place);
+        let (whole, info) = (&genuine[..start], &genuine[info.clone()]);
+        let error = refused(&format!("{whole}{before}{info}{after}{}", &genuine[end..]));
+        assert!(is_form(&error), "{changed}: {error}");
+    }
 }
 
 #[test]

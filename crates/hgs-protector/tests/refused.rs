@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{rolled, transport_key, verify};
+use common::{rolled, transport_key, verify, with_one_more};
 use hgs_crypto::SecretBytes;
 use hgs_protector::ProtectorErrorKind::{InvalidProtector, InvalidWrapping, LimitExceeded};
 use hgs_protector::{
@@ -167,6 +167,29 @@ mod documents {
             let foreign = document.replace(from, to);
             assert!(foreign != document, "{from}");
             assert_kind(&foreign, InvalidProtector);
+        }
+    }
+
+    /// Signed as it is, so that nothing but the reading of the form refuses it.
+    #[test]
+    fn every_element_with_one_attribute_or_child_more() {
+        let signed = good().signed();
+        let changed = with_one_more(&signed);
+        assert!(changed.len() > 60, "{}", changed.len());
+        for changed in changed {
+            let kind = refused(&good().around(&changed, &changed, owner())).kind();
+            assert!(
+                matches!(kind, InvalidProtector | InvalidWrapping),
+                "{changed}"
+            );
+        }
+        let document = good().seal(owner());
+        let (head, rest) = document.split_once("</Wrappings>").unwrap();
+        let (rest, end) = rest.split_once("</Protector>").unwrap();
+        assert_eq!(end, "");
+        for rest in with_one_more(rest) {
+            let error = refused(&format!("{head}</Wrappings>{rest}</Protector>"));
+            assert!(matches!(error, ProtectorError::Form(_)), "{rest}: {error}");
         }
     }
 

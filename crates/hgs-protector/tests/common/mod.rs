@@ -60,3 +60,19 @@ pub(crate) fn successor(guardian: &Guardian, opener: &Guardian) -> Successor {
         endorsement: endorse(&guardian.signing, &opener.signing, &mut &keys).unwrap(),
     }
 }
+
+/// Each element of a canonical document with one attribute more, then with one child more at its end.
+pub(crate) fn with_one_more(document: &str) -> Vec<String> {
+    let mut changed = Vec::new();
+    for (place, _) in document.match_indices('<') {
+        let (before, tag) = document.split_at(place);
+        let (tag, after) = tag.split_once('>').unwrap();
+        changed.push(match (tag.starts_with("</"), tag.strip_suffix('/')) {
+            (true, _) => format!("{before}<Extra></Extra>{tag}>{after}"),
+            // Attributes stand in the order of their names.
+            (false, None) => format!("{before}{tag} x=\"1\">{after}"),
+            (false, Some(tag)) => format!("{before}{tag} x=\"1\"/>{after}"),
+        });
+    }
+    changed
+}
