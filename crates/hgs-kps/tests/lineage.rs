@@ -225,6 +225,27 @@ fn the_heads_of_other_lineages_are_not_shut_out_either() {
     }
 }
 
+/// A pair of a lineage without a head has no successor: shut out, it would lose its virtual machines for good.
+#[test]
+fn a_pair_without_a_head_that_opens_is_not_shut_out() {
+    let [owner, old, tenant] = ["owner", "fabric", "tenant"].map(guardian);
+    let mut forge = Forge::new(owner, &[old], key_octets(7));
+    forge
+        .wrappings
+        .push(ForgedWrapping::new(3, tenant, 2, old, &key_octets(7)));
+    let ingress = verified(&forge.seal(owner));
+    let service = Service::new(&[
+        Member::fabric("fabric").disabled().compromised(later()),
+        Member::fabric("fabric-next").head(),
+        Member::tenant("tenant"),
+    ]);
+    let first = roll(&service, &ingress).egress;
+    let second = roll(&service, &first).egress;
+    for egress in [&first, &second] {
+        assert!(opens(egress, tenant) && !opens(egress, old));
+    }
+}
+
 fn verified(document: &str) -> VerifiedProtector {
     hgs_protector::Protector::read(document.as_bytes(), &hgs_pki::CertificateCache::new(8))
         .unwrap()

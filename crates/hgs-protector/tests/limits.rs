@@ -220,6 +220,11 @@ fn as_many_wrappings_as_may_be_are_read() {
     forge.wrappings.extend(more);
     let read = verify(forge.seal(owner).as_bytes()).unwrap();
     assert_eq!(read.wrappings().len(), MAX_WRAPPINGS);
+    let fabric = Guardian::named("fabric");
+    let keys = Keys::of(&[owner]);
+    let refused = grant(&opened(&read, owner), &fabric.certificates, &mut &keys);
+    let limit = MAX_WRAPPINGS;
+    assert_eq!(refused.unwrap_err(), SealError::TooManyWrappings { limit });
 }
 
 #[test]
