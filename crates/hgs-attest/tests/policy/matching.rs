@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hgs_attest::policy::{
     Baseline, BaselineError, Cause, ComponentKind, Encoding, EventDigest, ExpectedEvent,
-    FinalValue, HostMeasurements, Parameters, PolicySetError, Preimage, State, Times,
+    FinalValue, HostMeasurements, Parameters, PolicySetError, Preimage, State, Times, approve,
     proposed_parameters,
 };
 use hgs_crypto::hash::sha256;
@@ -280,26 +280,55 @@ fn optional_repeated_and_any_slots() {
 }
 
 #[test]
-fn a_retired_alternative_of_a_repeated_slot_is_refused() {
-    let mut baseline = small();
-    baseline
-        .lanes
-        .push(lanes(&[(5, "attempt/text*")]).remove(0));
-    let mut alternatives = ["disk", "net"].map(|name| alternative(name, &[("text", name)]));
-    alternatives[1].state = State::Retired { at: NOW };
-    let attempt = component("attempt", ComponentKind::Shared, &alternatives);
-    baseline.components.push(attempt);
-    let set = compiled(&[("reference", &baseline)]);
-    let judge = |words: &str| {
+fn a_retired_alternative_of_a_slot_that_may_be_empty_is_named() {
+    let with = |slots: &str| {
+        let mut baseline = small();
+        baseline.lanes.push(lanes(&[(5, slots)]).remove(0));
+        let mut alternatives =
+            ["disk", "net try"].map(|words| alternative(words, &[("text", words)]));
+        alternatives[1].state = State::Retired { at: NOW };
+        let attempt = component("attempt", ComponentKind::Shared, &alternatives);
+        baseline.components.push(attempt);
+        baseline
+    };
+    let judge = |baseline: &Baseline, words: &str| {
         let boot = boot_of(&[(4, "one"), (7, "on keys"), (5, words)]);
-        let evaluation = set.evaluate(&boot.proved(), NOW);
+        compiled(&[("reference", baseline)]).evaluate(&boot.proved(), NOW)
+    };
+    let causes = |baseline: &Baseline, words: &str| {
+        let evaluation = judge(baseline, words);
         let causes = evaluation.differences().iter();
         causes.map(|one| one.cause.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(judge("disk disk"), []);
-    // The slot may be empty and may end, so what is not accepted there is nobody's.
-    assert_eq!(judge("net"), [Cause::NotOwned { before: None }]);
-    assert_eq!(judge("disk net"), [Cause::NotOwned { before: None }]);
+    let retired = Cause::Retired {
+        alternative: "net try".to_owned(),
+    };
+    let not_owned = Cause::NotOwned { before: None };
+    for (slots, words, expected) in [
+        ("attempt/text*", "disk disk", vec![]),
+        ("attempt/text*", "net try", vec![retired.clone()]),
+        ("attempt/text*", "disk net try", vec![retired.clone()]),
+        ("attempt/text?", "net try", vec![retired.clone()]),
+        ("attempt/text?", "disk net try", vec![not_owned.clone()]),
+        ("attempt/text?", "net", vec![not_owned]),
+    ] {
+        assert_eq!(causes(&with(slots), words), expected, "{slots}: {words}");
+    }
+    // Approved again, it is promoted, and no component is made for it.
+    let baseline = with("attempt/text?");
+    let evaluation = judge(&baseline, "net try");
+    let host = HostMeasurements::default();
+    let of = ("reference", &baseline);
+    let approval = approve(of, &host, &evaluation, "again", "x", NOW).unwrap();
+    assert_eq!(approval.components, ["attempt"]);
+    assert_eq!(causes(&approval.baseline.unwrap(), "net try"), []);
+    // What stands in another slot now was not withdrawn there.
+    let mut moved = with("attempt/text? program/text?");
+    for program in &mut moved.components[0].alternatives {
+        let text = alternative("text", &[("text", "net try")]);
+        program.events.extend(text.events);
+    }
+    assert_eq!(causes(&moved, "net try"), []);
 }
 
 #[test]
