@@ -238,7 +238,7 @@ fn a_command_line_that_is_not_proved_fails_every_policy_that_needs_it() {
             .filter(|_| events.slot == "command-line")
         {
             let digest = event.digest_with(&Default::default()).unwrap();
-            *event = hgs_attest::policy::ExpectedEvent::digest(digest, "");
+            *event = ExpectedEvent::digest(digest, "");
         }
     }
     let set = compiled(&[("reference", &opaque)]);
