@@ -19,9 +19,11 @@ use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{Begin, CommandLine, Machine, RuntimeFolder, Serial};
 use hgs_vm::qemu::process::{Lifetime, Process, ProcessError, Settings, User, takes_direct_io};
 use hgs_vm::qemu::qmp::{
-    Endpoint, Migration, MigrationAddress, MigrationParameters, MigrationStatus, QmpError, RunState,
+    Endpoint, Migration, MigrationAddress, MigrationParameters, MigrationStatus, Monitor, QmpError,
+    RunState,
 };
 use hgs_vm::swtpm::{self, Channels, Contents, Swtpm};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -149,7 +151,7 @@ fn a_machine_boots_with_its_tpm_stops_goes_on_and_ends() {
     let line = trial.line(Begin::Paused);
     let mut process = Process::start(&line, &trial.settings(Lifetime::Owner)).unwrap();
     assert_eq!(
-        process.monitor().query_status().unwrap(),
+        process.monitor().unwrap().query_status().unwrap(),
         RunState::Prelaunch
     );
     for socket in [
@@ -169,16 +171,22 @@ fn a_machine_boots_with_its_tpm_stops_goes_on_and_ends() {
     let again = Process::start(&line, &trial.settings(Lifetime::Owner));
     assert!(matches!(again, Err(ProcessError::Runs(_))), "{again:?}");
 
-    process.monitor().cont().unwrap();
+    process.monitor().unwrap().cont().unwrap();
     let log = trial.runtime.serial_log();
     let said = guest::wait_for(&log, "GUEST-RUNS");
     assert!(said.contains("GUEST-RUNS tpm=2 pcr7="), "{said}");
-    process.monitor().stop().unwrap();
-    assert_eq!(process.monitor().query_status().unwrap(), RunState::Paused);
-    process.monitor().cont().unwrap();
-    assert_eq!(process.monitor().query_status().unwrap(), RunState::Running);
+    process.monitor().unwrap().stop().unwrap();
+    assert_eq!(
+        process.monitor().unwrap().query_status().unwrap(),
+        RunState::Paused
+    );
+    process.monitor().unwrap().cont().unwrap();
+    assert_eq!(
+        process.monitor().unwrap().query_status().unwrap(),
+        RunState::Running
+    );
 
-    process.monitor().system_powerdown().unwrap();
+    process.monitor().unwrap().system_powerdown().unwrap();
     process.end(PATIENCE).unwrap();
     let settings = trial.settings(Lifetime::Owner);
     assert!(Process::adopt(&settings).unwrap().is_none());
@@ -247,7 +255,10 @@ fn a_shielded_machine_is_started_and_no_disk_of_others() {
     assert!(matches!(refused, ProcessError::NoTpm { .. }), "{refused}");
     let _tpm = trial.tpm();
     let mut process = Process::start(&line, &settings).unwrap();
-    assert_eq!(process.monitor().query_status().unwrap(), RunState::Running);
+    assert_eq!(
+        process.monitor().unwrap().query_status().unwrap(),
+        RunState::Running
+    );
     // No way in: neither a serial port nor another monitor.
     let names = fs::read_dir(trial.runtime.path()).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
@@ -282,7 +293,11 @@ fn a_machine_outlives_its_agent_and_is_adopted_by_the_next() {
     let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
     assert_eq!(signal, Some(6), "{output:?}");
 
-    let mut process = Process::adopt(&settings).unwrap().expect("it runs");
+    let brief = Settings {
+        patience: Duration::from_millis(500),
+        ..trial.settings(Lifetime::Owner)
+    };
+    let mut process = Process::adopt(&brief).unwrap().expect("it runs");
     if is_privileged(OTHER_USER) {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
         assert!(
@@ -292,19 +307,36 @@ fn a_machine_outlives_its_agent_and_is_adopted_by_the_next() {
         assert!(status.contains("\nGroups:\t \n"), "{status}");
         assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
     }
-    assert_eq!(
-        process.monitor().query_status().unwrap(),
-        RunState::Prelaunch
-    );
-    // It serves one connection, and the next when that one is closed.
-    process.reconnect().unwrap();
-    process.monitor().cont().unwrap();
-    let event = process.monitor().next_event(PATIENCE).unwrap().unwrap();
-    assert_eq!(event.name, "RESUME");
-    process.monitor().quit().unwrap();
+    let status = patiently(&mut process, Monitor::query_status);
+    assert_eq!(status, RunState::Prelaunch);
+    // While it is frozen it does not answer in time. Then it is asked over a new connection, as it serves one after the other.
+    let id = Pid::from_raw(process.id() as i32).unwrap();
+    kill_process(id, Signal::STOP).unwrap();
+    let frozen = process.monitor().unwrap().query_status();
+    assert!(matches!(frozen, Err(QmpError::Timeout(_))), "{frozen:?}");
+    kill_process(id, Signal::CONT).unwrap();
+    patiently(&mut process, Monitor::cont);
+    let status = patiently(&mut process, Monitor::query_status);
+    assert_eq!(status, RunState::Running);
+    patiently(&mut process, Monitor::quit);
     assert!(process.wait(PATIENCE).unwrap());
     process.kill().unwrap();
     assert!(Process::adopt(&settings).unwrap().is_none());
+}
+
+/// What QEMU answers, which a busy machine may have to be asked for more than once.
+fn patiently<T>(process: &mut Process, ask: impl Fn(&mut Monitor) -> Result<T, QmpError>) -> T {
+    let begun = Instant::now();
+    loop {
+        let answer = match process.monitor() {
+            Ok(monitor) => ask(monitor).map_err(ProcessError::from),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => return answer,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+    }
 }
 
 fn start_and_die(parts: &Parts, root: &Path) {
@@ -381,11 +413,14 @@ fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     let mut destination = Process::start(&incoming, &settings).unwrap();
     let end = migrate(&mut source, &strangers, &mut destination, &ours);
     assert_eq!(end.status, MigrationStatus::Failed, "{end:?}");
-    assert_eq!(source.monitor().query_status().unwrap(), RunState::Running);
+    assert_eq!(
+        source.monitor().unwrap().query_status().unwrap(),
+        RunState::Running
+    );
     destination.kill().unwrap();
     drop(tpm);
 
-    let monitor = source.monitor();
+    let monitor = source.monitor().unwrap();
     let outcome = monitor.add_tls_credentials("tls", &ours, Endpoint::Client);
     match outcome.unwrap_err() {
         QmpError::Refused { command, class, .. } => {
@@ -403,7 +438,7 @@ fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     reaches(&mut source, &RunState::Migrated);
     // It has all of the machine, and waits until it is told that the other one will not go on.
     reaches(&mut destination, &RunState::Paused);
-    destination.monitor().cont().unwrap();
+    destination.monitor().unwrap().cont().unwrap();
     reaches(&mut destination, &RunState::Running);
 }
 
@@ -413,7 +448,7 @@ fn migrate(
     destination: &mut Process,
     their_credentials: &Path,
 ) -> Migration {
-    let monitor = destination.monitor();
+    let monitor = destination.monitor().unwrap();
     assert_eq!(monitor.query_status().unwrap(), RunState::Incoming);
     let server = Endpoint::Server;
     monitor
@@ -430,7 +465,7 @@ fn migrate(
     let address = monitor.query_migrate().unwrap().listening.unwrap();
     assert_ne!(address.port(), 0);
 
-    let monitor = source.monitor();
+    let monitor = source.monitor().unwrap();
     let client = Endpoint::Client;
     monitor
         .add_tls_credentials("tls", credentials, client)
@@ -457,7 +492,7 @@ fn migrate(
 fn reaches(process: &mut Process, state: &RunState) {
     let begun = Instant::now();
     loop {
-        let now = process.monitor().query_status().unwrap();
+        let now = process.monitor().unwrap().query_status().unwrap();
         if now == *state {
             return;
         }

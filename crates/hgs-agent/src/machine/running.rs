@@ -322,7 +322,8 @@ impl Running {
         &self,
         work: impl FnOnce(&mut Monitor) -> Result<T, QmpError> + Send + 'static,
     ) -> Result<T, AgentFailure> {
-        self.with(move |process| Ok(work(process.monitor())?)).await
+        self.with(move |process| Ok(work(process.monitor()?)?))
+            .await
     }
 
     /// Ends it without a word to the guest, which runs elsewhere or never did, and waits until nothing of it works with the
@@ -353,20 +354,20 @@ impl Running {
 
     /// Whether its processors were stopped.
     pub(crate) async fn is_paused(&self) -> bool {
-        let status = self.with(|process| Ok(process.monitor().query_status()?));
+        let status = self.with(|process| Ok(process.monitor()?.query_status()?));
         matches!(status.await, Ok(RunState::Paused))
     }
 
     pub(crate) async fn pause(&self) -> Result<(), AgentFailure> {
-        self.with(|process| Ok(process.monitor().stop()?)).await
+        self.with(|process| Ok(process.monitor()?.stop()?)).await
     }
 
     pub(crate) async fn resume(&self) -> Result<(), AgentFailure> {
-        self.with(|process| Ok(process.monitor().cont()?)).await
+        self.with(|process| Ok(process.monitor()?.cont()?)).await
     }
 
     pub(crate) async fn ask_to_power_down(&self) -> Result<(), AgentFailure> {
-        self.with(|process| Ok(process.monitor().system_powerdown()?))
+        self.with(|process| Ok(process.monitor()?.system_powerdown()?))
             .await
     }
 

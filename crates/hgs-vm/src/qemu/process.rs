@@ -234,16 +234,13 @@ impl Process {
         self.id
     }
 
-    /// Its monitor.
-    pub fn monitor(&mut self) -> &mut Monitor {
-        &mut self.monitor
-    }
-
-    /// Connects to the monitor again, after an answer that did not come in time.
-    pub fn reconnect(&mut self) -> Result<(), ProcessError> {
-        self.monitor.disconnect();
-        self.monitor = Monitor::connect(&self.socket, self.patience)?;
-        Ok(())
+    /// Its monitor, over a new connection if the former is of no use any more: after an answer that did not come in time.
+    pub fn monitor(&mut self) -> Result<&mut Monitor, ProcessError> {
+        if !self.monitor.is_usable() && !self.wait(Duration::ZERO)? {
+            self.monitor.disconnect();
+            self.monitor = Monitor::connect(&self.socket, self.patience)?;
+        }
+        Ok(&mut self.monitor)
     }
 
     /// What it wrote, if this process started it.

@@ -249,6 +249,11 @@ impl Monitor {
         Ok(monitor)
     }
 
+    /// Whether an answer can still be told from another's.
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable
+    }
+
     /// Closes the connection, so that QEMU serves the next one.
     pub(super) fn disconnect(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);

@@ -178,7 +178,7 @@ impl Maker {
             );
         }
         if power_off {
-            qemu.monitor().system_powerdown().unwrap();
+            qemu.monitor().unwrap().system_powerdown().unwrap();
             assert!(qemu.wait(PATIENCE).unwrap(), "{}", serial());
         }
         serial()
