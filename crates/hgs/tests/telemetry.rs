@@ -21,23 +21,26 @@ fn collector() -> (String, Receiver<Vec<Span>>) {
     let (spans, received) = channel();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let batch = ExportTraceServiceRequest::decode(&*taken(stream)).unwrap();
+            let mut reader = BufReader::new(stream);
+            let batch = ExportTraceServiceRequest::decode(&*body(&mut reader)).unwrap();
             let scopes = batch.resource_spans.into_iter();
             let scopes = scopes.flat_map(|of_resource| of_resource.scope_spans);
+            // Before the answer: the server may end with it, and the test looks then.
             if spans
                 .send(scopes.flat_map(|scope| scope.spans).collect())
                 .is_err()
             {
                 return;
             }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            reader.get_mut().write_all(answer).unwrap();
         }
     });
     (url, received)
 }
 
-/// The body of a request, which is answered with an empty message.
-fn taken(stream: TcpStream) -> Vec<u8> {
-    let mut reader = BufReader::new(stream);
+/// The body of a request.
+fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
     let (mut line, mut length) = (String::new(), 0);
     while line != "\r\n" {
         line.clear();
@@ -48,8 +51,6 @@ fn taken(stream: TcpStream) -> Vec<u8> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    reader.get_mut().write_all(answer).unwrap();
     body
 }
 
