@@ -1,6 +1,5 @@
 //! Members of etcd as children of this program: added, promoted, killed, removed, and judged by etcdctl.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use hgs_crypto::random::System;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
 use hgs_etcd::{Client, Settings};
-use hgs_testkit::tool;
+use hgs_testkit::{free_ports, tool};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
@@ -29,22 +28,6 @@ struct TestNode {
     facts: Facts,
 }
 
-/// A port whose three neighbours below are free too.
-fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        let below = [port - 2, port - 3];
-        if below
-            .iter()
-            .all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        {
-            return port;
-        }
-    }
-    panic!("there are no free ports");
-}
-
 impl TestNode {
     fn new(root: &Path, name: &str, authorities: &Authorities, master_key: &MasterKey) -> Self {
         let folder = ClusterFolder::of_state(&root.join(name));
@@ -52,7 +35,7 @@ impl TestNode {
         authorities.keep(&folder, master_key).unwrap();
         let node = Node {
             name: name.parse().unwrap(),
-            address: format!("127.0.0.1:{}", free_port()).parse().unwrap(),
+            address: format!("127.0.0.1:{}", free_ports(4) + 3).parse().unwrap(),
         };
         let key = node_key(&folder).unwrap();
         let issued = authorities.issue(&node, key.public(), SystemClock.now());

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,12 +13,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tool;
+use crate::{free_ports, tool};
 
 /// How long members may take to have a leader. Each look takes time of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Others may take a port between its choice and its use: then all ports are chosen again.
-const ATTEMPTS: usize = 5;
 
 /// A cluster of etcd; its members are killed when it is dropped.
 pub struct Etcd {
@@ -78,17 +75,13 @@ impl Etcd {
 
     /// The same, with arguments of etcd.
     pub fn with(members: usize, arguments: &[&str]) -> Self {
-        for _ in 0..ATTEMPTS {
-            let mut cluster = Self::prepare(members, arguments);
-            let all = cluster.initial(members);
-            for member in 0..members {
-                cluster.begin(member, &all, "new");
-            }
-            if cluster.comes_up() {
-                return cluster;
-            }
+        let mut cluster = Self::prepare(members, arguments);
+        let all = cluster.initial(members);
+        for member in 0..members {
+            cluster.begin(member, &all, "new");
         }
-        panic!("etcd did not start in {ATTEMPTS} attempts");
+        assert!(cluster.comes_up(), "etcd did not start");
+        cluster
     }
 
     /// The same, each member in a network of its own, so that the wire between any two can be cut. The calling thread, and
@@ -197,15 +190,13 @@ impl Etcd {
 
     /// Room for one more member, which is not started. Its place is returned.
     pub fn prepare_one_more(&mut self) -> usize {
-        // Both are held until both are chosen.
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let client = free_ports(2);
         let folder = self.new_folder();
         self.members.push(Member {
             process: None,
             host: "127.0.0.1".to_owned(),
             client,
-            peer,
+            peer: client + 1,
             folder,
             network: None,
             has_relays: false,

@@ -6,6 +6,7 @@ pub mod made_image;
 pub mod measured_boot;
 mod mutate;
 mod outside;
+mod ports;
 mod processes;
 mod secrets;
 pub mod softhsm;
@@ -16,5 +17,6 @@ pub use outside::{
     block_of_page, date_variables, in_mount_namespace, is_privileged, left_out, npm_packages,
     shared, tool, traced_calls,
 };
+pub use ports::free_ports;
 pub use processes::end_processes_of;
 pub use secrets::part_of;

@@ -3,14 +3,13 @@
 mod common;
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use common::Home;
 use common::machine::{Machine, PATIENCE};
 use common::served::Served;
-use hgs_testkit::tool;
+use hgs_testkit::{free_ports, tool};
 use serde_json::json;
 
 /// One member of etcd with its certificates, which are all at its home. It is killed when dropped.
@@ -39,8 +38,7 @@ impl ForeignEtcd {
                  -keyout {authority}.key -out {authority}.pem"
             ));
         }
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [port, peer] = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let port = free_ports(2);
         let mut etcd = Self {
             home,
             port,
@@ -51,7 +49,7 @@ impl ForeignEtcd {
             etcd.certify(user, user, "ca");
         }
         etcd.certify("foreign", "guardian", "other");
-        let peer = format!("http://127.0.0.1:{peer}");
+        let peer = format!("http://127.0.0.1:{}", port + 1);
         let log = File::create(etcd.home.file("log")).unwrap();
         let process = Command::new(tool("etcd", "etcd-server"))
             .current_dir(etcd.home.path())

@@ -248,11 +248,7 @@ fn the_first_key_is_released_over_https_in_seven_commands() {
     let commands: Vec<&str> = block.strip_prefix("sh\n").unwrap().lines().collect();
     assert_eq!(commands.len(), 7, "{commands:?}");
     let mut reader = Reader::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = hgs_testkit::free_ports(1);
     let configuration = fs::read_to_string(reader.home.file("hgs.toml")).unwrap();
     let https = format!("[listen.https]\naddress = \"127.0.0.1:{port}\"\n");
     reader.home.write("hgs.toml", configuration + &https);

@@ -562,10 +562,7 @@ fn migrate() -> String {
 
 fn migration() {
     let fabric = new_fabric();
-    let free_port = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let free_port = || format!("127.0.0.1:{}", hgs_testkit::free_ports(1));
     let home_port = free_port();
     let _agent = Agent::start(fabric.host_command(&format!("agent --listen {home_port}")));
     let install = "libvirt install --user libvirt-qemu";

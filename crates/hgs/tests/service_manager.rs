@@ -100,8 +100,7 @@ fn systemd_starts_the_service_at_the_first_connection_and_hears_that_it_works() 
     let activate = hgs_testkit::tool("systemd-socket-activate", "systemd");
     let home = made();
     let manager = UnixDatagram::bind(home.file("notify")).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-    let address = port.unwrap().to_string();
+    let address = format!("127.0.0.1:{}", hgs_testkit::free_ports(1));
     let mut command = Command::new(activate);
     command
         .args(["--listen", &address, "--fdname", "http"])

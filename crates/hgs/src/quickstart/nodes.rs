@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -40,8 +41,10 @@ pub(super) const MOST: u8 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// Attempts to find ports that are free.
-const PORT_ATTEMPTS: usize = 1000;
+/// Where nodes listen: below the ports that the kernel gives to connections, any of which may have what was free a moment ago.
+const PORTS: Range<u16> = 20_000..32_000;
+/// One for hosts, and those of the node's address: its own and three below.
+const PORTS_OF_NODE: u16 = 5;
 
 /// Refuses to begin without etcd, and says in which package it is.
 pub(super) fn check_installed() -> Result<(), Failure> {
@@ -66,7 +69,9 @@ impl RunningNode {
         let name = format!("node-{number}");
         let place = folder.work().join(&name);
         hgs_files::private_folder(&place)?;
-        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?));
+        let http = free_ports(number)?;
+        let address = format!("127.0.0.1:{}", http + PORTS_OF_NODE - 1);
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
         let text = format!(
             "[server]\nname = \"quickstart\"\nstate = \"{place}/state\"\n[listen.http]\naddress = \"{http}\"\n\
              [listen.metrics]\nenabled = false\n[listen.admin]\nsocket = \"{place}/admin.sock\"\n",
@@ -74,7 +79,6 @@ impl RunningNode {
         );
         let file = place.join("openhgs.toml");
         hgs_files::create(&file, text.as_bytes(), Readers::Owner)?;
-        let address = format!("127.0.0.1:{}", free_port(3)?);
         Ok(Self {
             config: Config::load(Some(&file), &Environment::default()).or_fail()?,
             node: Node {
@@ -195,17 +199,18 @@ impl Drop for RunningNode {
     }
 }
 
-/// A port that is free, as are so many below it.
-fn free_port(below: u16) -> Result<u16, Failure> {
-    for _ in 0..PORT_ATTEMPTS {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-        let port = listener.local_addr().map_err(failed)?.port();
-        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if (1..=below).all(|distance| is_free(port - distance)) {
-            return Ok(port);
-        }
-    }
-    Err(Failure::failed("no free ports were found").at_fault(AtFault::Operator))
+/// The first of [`PORTS_OF_NODE`] ports that are free. No other node of this process looks at the same.
+fn free_ports(number: u8) -> Result<u16, Failure> {
+    let blocks = PORTS.len() as u32 / u32::from(PORTS_OF_NODE);
+    let step = u32::from(MOST);
+    // Others that run at the same time begin elsewhere.
+    let begin = std::process::id() % (blocks / step) * step + u32::from(number);
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    (0..blocks / step)
+        .map(|attempt| (begin + attempt * step) % blocks)
+        .map(|block| PORTS.start + block as u16 * PORTS_OF_NODE)
+        .find(|first| (*first..first + PORTS_OF_NODE).all(is_free))
+        .ok_or_else(|| Failure::failed("no free ports were found").at_fault(AtFault::Operator))
 }
 
 /// Runs the whole scenario.

@@ -1,6 +1,5 @@
 //! A machine that is a node of a cluster, or is about to be.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -20,15 +19,7 @@ pub(crate) struct Machine {
 
 /// A port that is free, as are the three below.
 pub(crate) fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (1..=3).all(|below| is_free(port - below)) {
-            return port;
-        }
-    }
-    panic!("there are no free ports");
+    hgs_testkit::free_ports(4) + 3
 }
 
 impl Machine {
