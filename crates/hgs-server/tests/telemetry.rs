@@ -31,6 +31,19 @@ struct Received {
     octets: Vec<u8>,
 }
 
+impl Received {
+    fn keep(&mut self, head: String, body: Vec<u8>) {
+        let batch = ExportTraceServiceRequest::decode(&*body).unwrap();
+        self.heads.push(head);
+        self.octets.extend(body);
+        for of_resource in batch.resource_spans {
+            self.resources = of_resource.resource.unwrap().attributes;
+            let scopes = of_resource.scope_spans.into_iter();
+            self.spans.extend(scopes.flat_map(|scope| scope.spans));
+        }
+    }
+}
+
 /// A collector: where it listens, and what it was sent.
 async fn collector() -> (String, Arc<Mutex<Received>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -38,24 +51,19 @@ async fn collector() -> (String, Arc<Mutex<Received>>) {
     let received = Arc::new(Mutex::new(Received::default()));
     let kept = Arc::clone(&received);
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (head, body) = take(stream).await;
-            let batch = ExportTraceServiceRequest::decode(&*body).unwrap();
-            let mut kept = kept.lock().unwrap();
-            kept.heads.push(head);
-            kept.octets.extend(body);
-            for of_resource in batch.resource_spans {
-                kept.resources = of_resource.resource.unwrap().attributes;
-                let scopes = of_resource.scope_spans.into_iter();
-                kept.spans.extend(scopes.flat_map(|scope| scope.spans));
-            }
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (head, body) = taken(&mut stream).await;
+            // Before the answer: whoever has it looks at what came.
+            kept.lock().unwrap().keep(head, body);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
         }
     });
     (url, received)
 }
 
-/// One request, which is answered with an empty message.
-async fn take(mut stream: TcpStream) -> (String, Vec<u8>) {
+/// The head of one request and its body.
+async fn taken(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut octets = Vec::new();
     let (head, length) = loop {
         assert!(stream.read_buf(&mut octets).await.unwrap() > 0);
@@ -74,10 +82,6 @@ async fn take(mut stream: TcpStream) -> (String, Vec<u8>) {
         assert!(stream.read_buf(&mut octets).await.unwrap() > 0);
     }
     let body = octets.split_off(octets.len() - (length - head.len() - 4));
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        .await
-        .unwrap();
     (head, body)
 }
 
