@@ -315,7 +315,17 @@ fn a_machine_outlives_its_agent_and_is_adopted_by_the_next() {
     let frozen = process.monitor().unwrap().query_status();
     assert!(matches!(frozen, Err(QmpError::Timeout(_))), "{frozen:?}");
     kill_process(id, Signal::CONT).unwrap();
-    patiently(&mut process, Monitor::cont);
+    let event = patiently(&mut process, |monitor| {
+        monitor.stop()?;
+        monitor.cont()?;
+        loop {
+            match monitor.next_event(PATIENCE)? {
+                Some(event) if event.name == "STOP" => {}
+                other => return Ok(other),
+            }
+        }
+    });
+    assert_eq!(event.unwrap().name, "RESUME");
     let status = patiently(&mut process, Monitor::query_status);
     assert_eq!(status, RunState::Running);
     patiently(&mut process, Monitor::quit);

@@ -246,8 +246,8 @@ impl Walk<'_> {
         let begins = |place: usize| self.begins(slot, lane, place);
         let empty_is_right = self.compiled.may_be_empty(slot, self.layers);
         if !begins(start) && empty_is_right {
-            if let Some(count) = self.count_retired(slot, end, lane, start) {
-                return self.differs(slot, lane, start, count, &self.nothing_read());
+            if let Some(place) = self.read_retired(slot, end, lane, start) {
+                return place;
             }
             let choice = match compiled.times {
                 Times::Once => Choice::Ends(Nodes::roots(self.layers)),
@@ -292,17 +292,17 @@ impl Walk<'_> {
                 Err(mismatch) => return self.recover(slot, end, lane, place, &mismatch),
             }
         }
-        if let Some(count) = self.count_retired(slot, end, lane, place) {
-            return self.differs(slot, lane, place, count, &self.nothing_read());
+        if let Some(place) = self.read_retired(slot, end, lane, place) {
+            return place;
         }
         self.set(slot, start, place - start, Choice::Free);
         place
     }
 
-    /// How many events from a place on are an alternative of the slot that was retired, where nothing that may follow the
-    /// slot takes the first of them.
-    fn count_retired(
-        &self,
+    /// Says it where a retired alternative of the slot stands, and nothing that may follow the slot takes the first of its
+    /// events. The place after them.
+    fn read_retired(
+        &mut self,
         slot: usize,
         end: usize,
         lane: &LaneEvents,
@@ -312,19 +312,16 @@ impl Walk<'_> {
             return None;
         }
         let left = &lane.digests[start..];
-        (1..=left.len().min(LOOK_AHEAD)).find(|count| {
+        let count = (1..=left.len().min(LOOK_AHEAD)).find(|count| {
             let retired = (slot, left[..*count].to_vec());
             let mut layers = self.layers.iter();
             layers.any(|layer| layer.retired.contains_key(&retired))
-        })
-    }
-
-    /// The place before the first event of a slot.
-    fn nothing_read(&self) -> Mismatch {
-        Mismatch {
+        })?;
+        let mismatch = Mismatch {
             depth: 0,
             nodes: Nodes::roots(self.layers),
-        }
+        };
+        Some(self.differs(slot, lane, start, count, &mismatch))
     }
 
     fn accept_repeat(

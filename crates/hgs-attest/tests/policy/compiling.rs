@@ -346,6 +346,7 @@ fn names_that_lead_nowhere_are_refused() {
     let doubled = |change: fn(&mut Baseline)| {
         assert!(matches!(refused(change), BaselineError::Doubled { .. }));
     };
+    doubled(|baseline| baseline.lanes.push(baseline.lanes[0].clone()));
     let error = refused(|baseline| {
         baseline.lanes.push(lanes(&[(4, "tool/image")]).remove(0));
         let tool = alternative("tool", &[("image", "tool")]);

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use hgs_attest::policy::{
-    Baseline, BaselineError, Cause, ComponentKind, Encoding, EventDigest, ExpectedEvent,
-    FinalValue, HostMeasurements, Parameters, PolicySetError, Preimage, State, Times, approve,
-    proposed_parameters,
+    Baseline, BaselineError, Cause, ComponentKind, Encoding, Evaluation, EventDigest,
+    ExpectedEvent, FinalValue, HostMeasurements, Parameters, PolicySetError, Preimage, State,
+    Times, approve, proposed_parameters,
 };
 use hgs_crypto::hash::sha256;
 use hgs_pki::{Seconds, Time};
@@ -34,6 +34,11 @@ fn boot_of(words: &[(u8, &str)]) -> Boot {
         events: events.collect(),
         ima: Vec::new(),
     }
+}
+
+fn causes_of(evaluation: &Evaluation) -> Vec<Cause> {
+    let differences = evaluation.differences().iter();
+    differences.map(|one| one.cause.clone()).collect()
 }
 
 #[test]
@@ -212,9 +217,7 @@ fn a_part_that_only_another_alternative_may_lack_is_missed() {
     let set = compiled(&[("reference", &baseline)]);
     let causes = |image: &str, text: &str| {
         let boot = boot_of(&[(4, image), (7, "on keys"), (5, text)]);
-        let evaluation = set.evaluate(&boot.proved(), NOW);
-        let causes = evaluation.differences().iter();
-        causes.map(|one| one.cause.clone()).collect::<Vec<_>>()
+        causes_of(&set.evaluate(&boot.proved(), NOW))
     };
     assert_eq!(causes("one", "said"), []);
     assert_eq!(causes("two", ""), []);
@@ -295,11 +298,7 @@ fn a_retired_alternative_of_a_slot_that_may_be_empty_is_named() {
         let boot = boot_of(&[(4, "one"), (7, "on keys"), (5, words)]);
         compiled(&[("reference", baseline)]).evaluate(&boot.proved(), NOW)
     };
-    let causes = |baseline: &Baseline, words: &str| {
-        let evaluation = judge(baseline, words);
-        let causes = evaluation.differences().iter();
-        causes.map(|one| one.cause.clone()).collect::<Vec<_>>()
-    };
+    let causes = |baseline: &Baseline, words: &str| causes_of(&judge(baseline, words));
     let retired = Cause::Retired {
         alternative: "net try".to_owned(),
     };

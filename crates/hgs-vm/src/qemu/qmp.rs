@@ -255,9 +255,8 @@ impl Monitor {
     }
 
     /// Closes the connection, so that QEMU serves the next one.
-    pub(super) fn disconnect(&mut self) {
+    pub(super) fn disconnect(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.usable = false;
     }
 
     /// What the machine does.
